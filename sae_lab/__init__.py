@@ -1,0 +1,61 @@
+"""sae_lab: the sparse-autoencoder lab that lives in a Jupyter notebook.
+
+Model -> Activations -> SAE -> results -> widgets. Names are imported on first use, so `import sae_lab`
+loads neither torch nor nnsight nor plotly.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "load_model": "models",
+    "load_corpus": "models",
+    "Model": "models",
+    "harvest": "activations",
+    "Activations": "activations",
+    "SAE": "saes",
+    "TopK": "saes",
+    "BatchTopK": "saes",
+    "ReLU": "saes",
+    "load_sae": "saes",
+    "train": "training",
+    "resume": "training",
+    "TrainingRun": "training",
+    "evaluate": "evaluation",
+    "profile": "evaluation",
+    "Profiles": "evaluation",
+    "Dashboard": "widgets",
+    "Monitor": "widgets",
+    "SaeLabError": "_errors",
+}
+_ROOMS = {"models", "activations", "saes", "training", "evaluation", "widgets"}
+
+__all__ = sorted(_HOME)
+
+if TYPE_CHECKING:
+    from sae_lab._errors import SaeLabError
+    from sae_lab.activations import Activations, harvest
+    from sae_lab.evaluation import Profiles, evaluate, profile
+    from sae_lab.models import Model, load_corpus, load_model
+    from sae_lab.saes import SAE, BatchTopK, ReLU, TopK, load_sae
+    from sae_lab.training import TrainingRun, resume, train
+    from sae_lab.widgets import Dashboard, Monitor
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        value = getattr(importlib.import_module(f"sae_lab.{_HOME[name]}"), name)
+    elif name in _ROOMS:
+        value = importlib.import_module(f"sae_lab.{name}")
+    else:
+        raise AttributeError(f"module 'sae_lab' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME, *_ROOMS})
