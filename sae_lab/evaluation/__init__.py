@@ -1,0 +1,5 @@
+"""Evaluation: one definition of each metric, and the profile of every latent."""
+
+from sae_lab.evaluation._profiles import Profiles
+
+__all__ = ["Profiles"]
