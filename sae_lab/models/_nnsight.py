@@ -1,0 +1,110 @@
+"""The only door to nnsight, and the place where its traps are disarmed.
+
+* anyio 4.15+ builds some classes lazily, which fails once nnsight has put `.save` on every object; so those
+  classes are imported before nnsight is (or with the mount taken off, when nnsight was there first).
+* Two threads that trace one model break each other; so each torch module has one lock, taken by the backend,
+  where the body of a trace really runs.
+* nnsight remembers the source of a traced block for ever; after an edit and a reload the old body would run.
+  So the file that holds the `with` is looked at before each trace.
+* A `%%time` cell has no source that Python can find; its text is taken from the history of the notebook.
+"""
+
+from __future__ import annotations
+
+import linecache
+import os
+import sys
+import threading
+import weakref
+from types import FrameType
+from typing import Any
+
+import torch
+
+from sae_lab._errors import BadInput
+
+
+def _import_nnsight() -> Any:
+    first = "nnsight" not in sys.modules
+    if not first:
+        import nnsight
+        from nnsight._c import mount, unmount
+
+        unmount("save")
+    try:
+        import anyio.streams.file
+        import anyio.streams.tls
+        from anyio.abc import SocketAttribute  # noqa: F401 -- imported for its effect: the class is built now
+    finally:
+        if not first:
+            mount(nnsight.save, "save")
+    import nnsight
+
+    return nnsight
+
+
+nnsight = _import_nnsight()
+
+from nnsight.tracing.backend import Backend  # noqa: E402 -- only after the guard above
+from nnsight.tracing.globals import BLOCKS, SOURCES  # noqa: E402 -- as above
+
+_LOCKS: weakref.WeakKeyDictionary[torch.nn.Module, threading.RLock] = weakref.WeakKeyDictionary()
+_LOCKS_GUARD = threading.Lock()
+_SEEN: dict[str, float] = {}  # source file -> modification time when a trace in it was last compiled
+
+
+def module_lock(module: torch.nn.Module) -> threading.RLock:
+    """The one lock of a torch module, shared by all that wrap it."""
+    with _LOCKS_GUARD:
+        return _LOCKS.setdefault(module, threading.RLock())
+
+
+class LockedBackend(Backend):
+    """Run a traced block in place, with the module's lock held."""
+
+    def __init__(self, module: torch.nn.Module):
+        self.lock = module_lock(module)
+
+    def __call__(self, tracer: Any) -> None:
+        with self.lock:
+            tracer.execute(tracer.info.code)
+
+
+def refresh_source(frame: FrameType) -> None:
+    """Make nnsight see the source of the `with` in `frame` as it is now.
+
+    Raises
+    ------
+    BadInput
+        When the block stands where Python keeps no source (`%%timeit`).
+    """
+    filename = frame.f_code.co_filename
+    if filename == "<timed exec>":
+        _register_timed_cell(filename)
+    elif filename == "<magic-timeit>":
+        raise BadInput("a trace cannot stand in a %%timeit cell, whose source is hidden: put it in a function and time its call")
+    elif os.path.isfile(filename):
+        modified = os.stat(filename).st_mtime
+        if _SEEN.setdefault(filename, modified) != modified:
+            _SEEN[filename] = modified
+            forget_source(filename)
+
+
+def forget_source(filename: str) -> None:
+    """Drop all that nnsight and linecache remember of a file."""
+    SOURCES.pop(filename, None)
+    for key in [key for key in BLOCKS if key[0] == filename]:
+        del BLOCKS[key]
+    linecache.checkcache(filename)
+
+
+def _register_timed_cell(filename: str) -> None:
+    import IPython
+
+    shell = IPython.get_ipython()
+    cell = shell.history_manager.input_hist_raw[-1] if shell is not None else ""
+    magic, _, body = cell.partition("\n")
+    if not magic.startswith("%%time"):
+        raise BadInput("a trace under %%time must stand directly in the cell, with %%time on its first line")
+    forget_source(filename)
+    linecache.cache[filename] = (len(body), None, body.splitlines(keepends=True), filename)
