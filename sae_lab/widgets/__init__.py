@@ -1,0 +1,51 @@
+"""Everything that is seen: interactive widgets for results, and the pages made of them.
+
+The lower rooms never import this one. They ask `sae_lab._views` for the view of a thing, which loads this
+room by name; the factories below load the module of a widget when the first one is made.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from sae_lab import _views
+
+if TYPE_CHECKING:
+    from sae_lab.widgets.dashboard import Dashboard
+    from sae_lab.widgets.monitor import Monitor
+
+__all__ = ["Dashboard", "Monitor"]
+
+_MODULES = {"Dashboard": "dashboard", "Monitor": "monitor"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module 'sae_lab.widgets' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"sae_lab.widgets.{_MODULES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def _dashboard(profiles: Any, **options: Any) -> Any:
+    from sae_lab.widgets.dashboard import Dashboard
+
+    return Dashboard(profiles, **options)
+
+
+def _monitor(run: Any, **options: Any) -> Any:
+    from sae_lab.widgets.monitor import monitor_of
+
+    return monitor_of(run, **options)
+
+
+def _line(progress: Any) -> Any:
+    from sae_lab.widgets._progress_line import ProgressLine
+
+    return ProgressLine(progress)
+
+
+_views.register("Profiles", _dashboard)
+_views.register("TrainingRun", _monitor)
+_views.register("Progress", _line)

@@ -1,0 +1,59 @@
+"""The base of every widget: where its JavaScript and CSS come from, its repr, and its page.
+
+A widget is one Python class and one hand-written ES module. A browser loads a widget's module from a blob,
+where relative imports fail, so the helpers that all widgets share are joined in front of it here, once, when
+the class is made. Nothing is built, and no JavaScript library is loaded.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+import anywidget
+
+STATIC = Path(__file__).parent / "static"
+
+
+class Widget(anywidget.AnyWidget):
+    """A widget of sae_lab. A subclass says `_name = "monitor"` and has `static/monitor.js` and `static/monitor.css`."""
+
+    _name: ClassVar[str]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        name = vars(cls).get("_name")
+        if name is not None:
+            # No two names may be the same at the top of both files: they become one module.
+            cls._esm = _static("_common.js") + "\n" + _static(f"{name}.js")
+            cls._css = _static("theme.css") + "\n" + _static(f"{name}.css")
+        super().__init_subclass__(**kwargs)
+
+    def to_html(self, path: Path | str, *, title: str | None = None) -> Path:
+        """Write the widget as one self-contained page that needs no kernel and makes no request.
+
+        Parameters
+        ----------
+        path
+            The file to write; it appears complete or not at all.
+        title
+            The page's title and heading. The default is the widget's repr, as the title only.
+
+        Returns
+        -------
+        Path
+            `path`.
+        """
+        from sae_lab.widgets import _pages
+
+        return _pages.widget_page(self, path, title=title)
+
+    def _summary(self) -> str:
+        """What stands between the brackets of the repr: the same every time for the same thing shown."""
+        return ""
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._summary()})"
+
+
+def _static(name: str) -> str:
+    return (STATIC / name).read_text(encoding="utf-8")
