@@ -110,8 +110,11 @@ class Profiles(Result):
 
     @property
     def frame(self) -> pd.DataFrame:
-        """One row a latent: latent, density, max_activation, mean_activation, top_tokens, promoted, suppressed,
-        neighbour, neighbour_cosine. Token columns are text for reading; columns that need a model are absent without one."""
+        """One row a latent, for sorting and reading.
+
+        Columns: latent, density, max_activation, mean_activation, top_tokens, promoted, suppressed, neighbour,
+        neighbour_cosine. Those that need tokens or a model are absent without them.
+        """
         from sae_lab.evaluation._tables import latent_table
 
         return latent_table(self)
@@ -172,10 +175,11 @@ class Profiles(Result):
     def load(cls, path: Path | str) -> Self:
         """Read what `save` wrote; `prompt` is None, because it needs the model."""
         bundle, arrays = load_bundle(path, "Profiles")
-        meta = dict(bundle.get("profiles", {}))
+        meta: dict[str, Any] = {**bundle.get("profiles", {}), **arrays}
         try:
             meta["vocabulary"] = {int(i): text for i, text in meta["vocabulary"].items()}
             meta["window"] = tuple(meta["window"])
-            return cls(**meta, **arrays)
+            return cls(**meta)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise CorruptFile(f"{path} does not hold whole profiles ({error}): make them anew with profile()") from error
+            message = f"{path} does not hold whole profiles ({error}): make them anew with profile()"
+            raise CorruptFile(message) from error

@@ -45,7 +45,7 @@ def example_table(profiles: Profiles, latent: int) -> pd.DataFrame:
         {
             "group": [profiles.group_names[g] for g in profiles.example_group[filled]],
             "value": profiles.example_values[latent, filled, before].astype(np.float32),
-            "text": [_marked(profiles, latent, slot) for slot in filled],
+            "text": [_marked(profiles, latent, slot) for slot in filled.tolist()],
             "document": profiles.example_document[latent, filled],
             "position": profiles.example_position[latent, filled],
             "row": profiles.example_row[latent, filled],
