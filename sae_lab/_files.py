@@ -112,7 +112,9 @@ def read_json(path: Path | str, what: str = "file") -> dict[str, Any]:
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise CorruptFile(f"the {what} {path} is not valid JSON ({error}): restore it or make it anew") from error
     if not isinstance(value, dict):
-        raise CorruptFile(f"the {what} {path} holds a {type(value).__name__}, not an object: restore it or make it anew")
+        raise CorruptFile(
+            f"the {what} {path} holds a {type(value).__name__}, not an object: restore it or make it anew"
+        )
     return value
 
 
@@ -161,7 +163,9 @@ def save_bundle(path: Path | str, kind: str, meta: Mapping[str, Any], arrays: Ma
     path = Path(path)
     with atomic_folder(path) as folder:
         write_arrays(folder / "arrays.safetensors", arrays)
-        write_json(folder / "result.json", {"kind": kind, "schema": 1, "sha256": sha256(folder / "arrays.safetensors"), **meta})
+        write_json(
+            folder / "result.json", {"kind": kind, "schema": 1, "sha256": sha256(folder / "arrays.safetensors"), **meta}
+        )
     return path
 
 
@@ -174,7 +178,9 @@ def load_bundle(path: Path | str, kind: str) -> tuple[dict[str, Any], dict[str, 
     if meta.get("kind") != kind:
         raise BadInput(f"{path} holds a saved {meta.get('kind')}, not a {kind}")
     if meta.get("schema") != 1:
-        raise BadInput(f"{path} was saved with schema {meta.get('schema')}, newer than this sae_lab reads: upgrade sae-lab")
+        raise BadInput(
+            f"{path} was saved with schema {meta.get('schema')}, newer than this sae_lab reads: upgrade sae-lab"
+        )
     data = path / "arrays.safetensors"
     if not data.is_file() or sha256(data) != meta.get("sha256"):
         raise CorruptFile(f"{data} is missing or was altered since it was saved: restore it or make it anew")

@@ -45,7 +45,9 @@ class Progress:
         else:
             from tqdm.std import tqdm
 
-            self._bar = tqdm(total=total, desc=description, unit=f" {unit}", unit_scale=True, leave=True, mininterval=0.2)
+            self._bar = tqdm(
+                total=total, desc=description, unit=f" {unit}", unit_scale=True, leave=True, mininterval=0.2
+            )
 
     @property
     def seconds(self) -> float:
@@ -94,5 +96,7 @@ class Progress:
     def __enter__(self) -> Progress:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-WORDS = "the cat sat on mat and dog ran to house with red blue green small big old new very it was a is of in".split()
+TEXT = "the cat sat on mat and dog ran to house with red blue green small big old new very it was a is of in"
+WORDS = TEXT.split()
 
 
 def _tokenizer():
@@ -22,7 +23,10 @@ def _tokenizer():
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     core.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=320, special_tokens=["<|end|>"], initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+        vocab_size=320,
+        special_tokens=["<|end|>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
     )
     core.train_from_iterator([" ".join(WORDS)] * 20, trainer)
     return PreTrainedTokenizerFast(tokenizer_object=core, eos_token="<|end|>", pad_token="<|end|>", bos_token="<|end|>")
@@ -35,12 +39,23 @@ def _causal_model(family: str, vocab: int):
     common = {"vocab_size": vocab, "bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0}
     configs = {
         "llama": lambda: LlamaConfig(
-            hidden_size=32, intermediate_size=64, num_hidden_layers=4, num_attention_heads=4, num_key_value_heads=2,
-            max_position_embeddings=256, tie_word_embeddings=True, **common,
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=4,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            max_position_embeddings=256,
+            tie_word_embeddings=True,
+            **common,
         ),
         "gpt2": lambda: GPT2Config(n_embd=32, n_layer=4, n_head=4, n_positions=256, **common),
         "neox": lambda: GPTNeoXConfig(
-            hidden_size=32, intermediate_size=64, num_hidden_layers=4, num_attention_heads=4, max_position_embeddings=256, **common
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=4,
+            num_attention_heads=4,
+            max_position_embeddings=256,
+            **common,
         ),
     }
     torch.manual_seed(0)

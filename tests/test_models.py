@@ -29,7 +29,12 @@ def model(request, tiny_folders):
 
 def test_short_names_mean_the_same_in_every_family(model):
     table = model.sites.set_index("alias")
-    for alias, kind in {"layers.0": "block", "layers.3": "block", "layers.1.mlp": "mlp", "layers.1.attn": "attention"}.items():
+    for alias, kind in {
+        "layers.0": "block",
+        "layers.3": "block",
+        "layers.1.mlp": "mlp",
+        "layers.1.attn": "attention",
+    }.items():
         assert table.loc[alias, "kind"] == kind
         assert table.loc[alias, "width"] == 32
     assert {"embed", "norm", "unembed"} <= set(table.index)
@@ -49,7 +54,11 @@ def test_activations_equal_plain_hidden_states(model):
     found = model.activations(batch, ["layers.1", "layers.2.input", "layers.0"])
     for row, ids in enumerate(batch):
         states = hidden_states(model, ids)
-        for name, expected in {"layers.1": states[2][0], "layers.2.input": states[2][0], "layers.0": states[1][0]}.items():
+        for name, expected in {
+            "layers.1": states[2][0],
+            "layers.2.input": states[2][0],
+            "layers.0": states[1][0],
+        }.items():
             assert found[name][row].shape == expected.shape
             error = (found[name][row] - expected).norm() / expected.norm()
             assert error < 1e-5, (name, row, float(error))
@@ -132,7 +141,9 @@ def test_unembed_is_the_logit_change_of_a_direction_up_to_the_norm(tiny_model):
 def test_tokens_read_as_text(tiny_model):
     ids = tiny_model.tokenize("the cat sat")
     assert "".join(tiny_model.token_strings(ids)) == "the cat sat"
-    assert tiny_model.tokenize(["the cat", "dog"], max_length=1) == [[i[0]] for i in tiny_model.tokenize(["the cat", "dog"])]
+    assert tiny_model.tokenize(["the cat", "dog"], max_length=1) == [
+        [i[0]] for i in tiny_model.tokenize(["the cat", "dog"])
+    ]
 
 
 def test_stray_bytes_of_a_character_are_made_visible(tiny_model):
@@ -234,14 +245,22 @@ def run_cells(cells, tiny_folders):
     import nbclient
     import nbformat
 
-    setup = f"import nnsight, torch, sae_lab as sl\nmodel = sl.load_model({str(tiny_folders['llama'])!r})\nlayer = model.nnsight.get('model.layers.1')"
+    setup = (
+        "import nnsight, torch, sae_lab as sl\n"
+        f"model = sl.load_model({str(tiny_folders['llama'])!r})\n"
+        "layer = model.nnsight.get('model.layers.1')"
+    )
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in [setup, *cells]])
     nbclient.NotebookClient(notebook, timeout=120).execute()
     return notebook
 
 
 def test_a_trace_works_in_a_timed_cell(tiny_folders):
-    trace = "with torch.no_grad(), model.trace('the cat') as tracer:\n    value = nnsight.save(layer.output{})\n    tracer.stop()"
+    trace = (
+        "with torch.no_grad(), model.trace('the cat') as tracer:\n"
+        "    value = nnsight.save(layer.output{})\n"
+        "    tracer.stop()"
+    )
     notebook = run_cells(
         ["%%time\n" + trace.format(""), "%%time\n" + trace.format("[0, 0]"), "print(tuple(value.shape))"], tiny_folders
     )

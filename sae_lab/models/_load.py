@@ -89,8 +89,8 @@ def _from_pretrained(
         if Path(source).is_dir():
             raise BadInput(f"{source} could not be read as a model: {error}") from error
         raise Unavailable(
-            f"{source!r} could not be fetched from the model hub ({str(error).splitlines()[0]}). Check the name and the "
-            f"network, give a local folder, or use load_model('demo'), which needs no hub"
+            f"{source!r} could not be fetched from the model hub ({str(error).splitlines()[0]}). Check the name and "
+            f"the network, give a local folder, or use load_model('demo'), which needs no hub"
         ) from error
     return module.to(device), tokenizer
 
@@ -119,9 +119,7 @@ def _device(device: str | torch.device) -> torch.device:
         raise BadInput(f"device {device!r} is not one that torch knows: use 'auto', 'cpu' or 'cuda'") from error
 
 
-def _dtype(
-    dtype: str | torch.dtype, device: torch.device, config: Any
-) -> torch.dtype | Literal["auto"]:
+def _dtype(dtype: str | torch.dtype, device: torch.device, config: Any) -> torch.dtype | Literal["auto"]:
     if isinstance(dtype, torch.dtype):
         return dtype
     if dtype == "auto":

@@ -160,7 +160,7 @@ class Model:
     # -- activations --------------------------------------------------------------------------------------
 
     def trace(self, *args: Any, **options: Any) -> Any:
-        """nnsight's own tracer over this model: `with model.trace("text") as tracer: ...`.
+        """Hand out nnsight's own tracer over this model: `with model.trace("text") as tracer: ...`.
 
         The block runs with the model's lock held, so that traces from several threads do not meet; the
         source is read anew when its file has changed, and `%%time` cells work.

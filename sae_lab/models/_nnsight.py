@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import importlib
 import linecache
 import os
 import sys
@@ -32,9 +33,10 @@ def _import_nnsight() -> Any:
 
         unmount("save")
     try:
-        import anyio.streams.file
-        import anyio.streams.tls
-        from anyio.abc import SocketAttribute  # noqa: F401 -- imported for its effect: the class is built now
+        # imported for their effect: the classes are built now
+        for module in ("anyio.abc", "anyio.streams.file", "anyio.streams.tls"):
+            importlib.import_module(module)
+        _ = sys.modules["anyio.abc"].SocketAttribute
     finally:
         if not first:
             mount(nnsight.save, "save")
@@ -82,7 +84,9 @@ def refresh_source(frame: FrameType) -> None:
     if filename == "<timed exec>":
         _register_timed_cell(filename)
     elif filename == "<magic-timeit>":
-        raise BadInput("a trace cannot stand in a %%timeit cell, whose source is hidden: put it in a function and time its call")
+        raise BadInput(
+            "a trace cannot stand in a %%timeit cell, whose source is hidden: put it in a function and time its call"
+        )
     elif os.path.isfile(filename):
         modified = os.stat(filename).st_mtime
         if _SEEN.setdefault(filename, modified) != modified:

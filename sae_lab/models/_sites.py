@@ -123,7 +123,8 @@ class SiteTable:
         for site in sites:
             if self._order and (site.path, site.side) not in self._order:
                 raise SiteError(
-                    f"the module at {site.path} is never called in a forward pass (a fused or unused part): choose another site"
+                    f"the module at {site.path} is never called in a forward pass (a fused or unused part): "
+                    f"choose another site"
                 )
         return sorted(sites, key=lambda site: self._order.get((site.path, site.side), 0))
 

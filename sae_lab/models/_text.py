@@ -11,10 +11,10 @@ from sae_lab._errors import BadInput
 
 
 class TokenStrings:
-    """Display strings of token ids: one string a token, spaces kept, stray bytes made visible.
+    r"""Display strings of token ids: one string a token, spaces kept, stray bytes made visible.
 
     A token that is part of a character only (byte-level vocabularies split characters) is shown as its bytes,
-    such as `\\xe2`, never as a replacement mark.
+    such as `\xe2`, never as a replacement mark.
     """
 
     def __init__(self, tokenizer: Any):
@@ -75,4 +75,6 @@ def check_batch(batch: Sequence[Sequence[int]], vocab_size: int) -> None:
         raise BadInput("a batch must hold at least one sequence, and no empty ones")
     highest = max(max(ids) for ids in batch)
     if highest >= vocab_size or min(min(ids) for ids in batch) < 0:
-        raise BadInput(f"token ids must lie in 0..{vocab_size - 1}; found {highest}: were they made by another tokenizer?")
+        raise BadInput(
+            f"token ids must lie in 0..{vocab_size - 1}; found {highest}: were they made by another tokenizer?"
+        )
