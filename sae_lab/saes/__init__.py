@@ -1,0 +1,13 @@
+"""Sparse autoencoders: the canonical record, one file for each architecture, and the layouts of files."""
+
+from __future__ import annotations
+
+from sae_lab.saes._config import ARCHITECTURES, SAEConfig
+from sae_lab.saes._fits import check_fits
+from sae_lab.saes._load import load_sae
+from sae_lab.saes._sae import SAE, Sparse
+from sae_lab.saes.batch_topk import BatchTopK
+from sae_lab.saes.relu import ReLU
+from sae_lab.saes.topk import TopK
+
+__all__ = ["ARCHITECTURES", "SAE", "BatchTopK", "ReLU", "SAEConfig", "Sparse", "TopK", "check_fits", "load_sae"]

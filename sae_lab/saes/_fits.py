@@ -1,0 +1,35 @@
+"""Whether an SAE and some activations belong together: asked before every use of both."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sae_lab._errors import Mismatch
+
+if TYPE_CHECKING:
+    from sae_lab.activations import Activations
+    from sae_lab.saes._sae import SAE
+
+
+def check_fits(sae: SAE, acts: Activations) -> None:
+    """Refuse activations that this SAE was not made for.
+
+    The widths must be equal, and where both say which model and which site they come from, these too.
+
+    Raises
+    ------
+    Mismatch
+        They do not belong together; the message says in what.
+    """
+    if sae.d_in != acts.d_in:
+        raise Mismatch(
+            f"this SAE reads activations of width {sae.d_in}, these have width {acts.d_in}: harvest them at "
+            f"{sae.metadata.get('site') or 'the site'} of {sae.metadata.get('model') or 'the model that the SAE was trained on'}"
+        )
+    for key in ("model", "site"):
+        ours, theirs = sae.metadata.get(key), acts.metadata.get(key)
+        if ours and theirs and ours != theirs:
+            raise Mismatch(
+                f"this SAE was trained on {key} {ours!r}, these activations come from {key} {theirs!r}: "
+                f"use activations of {ours!r}, or an SAE trained on {theirs!r}"
+            )

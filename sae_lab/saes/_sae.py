@@ -1,0 +1,239 @@
+"""The canonical record of a trained SAE, and inference with it.
+
+Whatever the architecture, a trained SAE is this: weights with one contiguous row for each latent, two
+biases, and a gate that looks at one row only.
+
+    pre   = W_enc (x - b_dec) + b_enc         without "- b_dec" when `center` is False
+    z     = pre where the gate is open and pre > 0, else 0
+    x_hat = W_dec^T z + b_dec
+
+`x` is always the model's raw activation: scales used in training have been folded into the weights.
+Gates: "topk" opens for the k largest of the row, "threshold" where pre > threshold (a value per latent).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sae_lab._errors import BadInput, CorruptFile
+from sae_lab.saes._config import Gate, SAEConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+BLOCK = 512  # rows encoded at a time: keeps the (rows, d_sae) pre-activations small and in cache
+
+
+class Sparse(NamedTuple):
+    """Active latents only. Rows with fewer than the others are filled up with value 0, index 0."""
+
+    values: Tensor
+    """(..., k') activations, largest first."""
+    indices: Tensor
+    """(..., k') int64 latent numbers."""
+
+
+class SAE(nn.Module):
+    """A trained sparse autoencoder.
+
+    Parameters
+    ----------
+    W_enc, W_dec
+        (d_sae, d_in) float: one row a latent; rows of `W_dec` have unit norm when trained here.
+    b_enc, b_dec
+        (d_sae,) and (d_in,) float.
+    gate, k, threshold
+        "topk" needs `k`; "threshold" takes `threshold`, (d_sae,) or one number, default 0.
+    center
+        Whether `b_dec` is subtracted from the input.
+    architecture, config
+        What it was trained as; `config` is None for an SAE that came from elsewhere.
+    metadata
+        Where it belongs: model, site, dataset, tokens, seed, versions, l0, name ...
+
+    Raises
+    ------
+    BadInput
+        Shapes do not fit together, a weight is NaN or infinite, or the gate lacks its parameter.
+    """
+
+    W_enc: nn.Parameter
+    W_dec: nn.Parameter
+    b_enc: nn.Parameter
+    b_dec: nn.Parameter
+    threshold: Tensor
+
+    def __init__(
+        self,
+        W_enc: Tensor,
+        W_dec: Tensor,
+        b_enc: Tensor,
+        b_dec: Tensor,
+        *,
+        gate: Gate,
+        k: int | None = None,
+        threshold: Tensor | float = 0.0,
+        center: bool = True,
+        architecture: str | None = None,
+        config: SAEConfig | None = None,
+        metadata: dict[str, Any] | None = None,
+    ):
+        super().__init__()
+        if W_dec.ndim != 2:
+            raise BadInput(f"W_dec must have shape (d_sae, d_in), not {tuple(W_dec.shape)}")
+        d_sae, d_in = W_dec.shape
+        limits = torch.as_tensor(threshold, dtype=torch.float32)
+        limits = limits.expand(d_sae).clone() if limits.ndim == 0 else limits
+        parts = {"W_enc": W_enc, "W_dec": W_dec, "b_enc": b_enc, "b_dec": b_dec, "threshold": limits}
+        expected = {"W_enc": (d_sae, d_in), "W_dec": (d_sae, d_in), "b_enc": (d_sae,), "b_dec": (d_in,), "threshold": (d_sae,)}
+        for name, part in parts.items():
+            if tuple(part.shape) != expected[name]:
+                raise BadInput(f"{name} has shape {tuple(part.shape)}, but with W_dec {(d_sae, d_in)} it must be {expected[name]}")
+            if not torch.isfinite(part).all():
+                raise BadInput(f"{name} holds NaN or infinity at {_first_bad(part)}: this SAE cannot be used; train or load it again")
+        if gate not in ("topk", "threshold"):
+            raise BadInput(f"gate must be 'topk' or 'threshold', not {gate!r}")
+        if gate == "topk" and (k is None or not 1 <= k <= d_sae):
+            raise BadInput(f"a topk gate needs k between 1 and d_sae={d_sae}, not {k!r}")
+        for name in ("W_enc", "W_dec", "b_enc", "b_dec"):
+            setattr(self, name, nn.Parameter(parts[name].detach().to(torch.float32).contiguous()))
+        self.register_buffer("threshold", limits.detach().to(device=W_dec.device, dtype=torch.float32).contiguous())
+        self.gate: Gate = gate
+        self.k = k
+        self.center = center
+        self.config = config
+        self.architecture = architecture or (config.architecture if config else gate)
+        self.metadata: dict[str, Any] = dict(metadata or {})
+
+    @property
+    def d_in(self) -> int:
+        """Width of the activations it reads."""
+        return self.W_dec.shape[1]
+
+    @property
+    def d_sae(self) -> int:
+        """Number of latents."""
+        return self.W_dec.shape[0]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.W_dec.device
+
+    def pre_activations(self, x: Tensor) -> Tensor:
+        """W_enc (x - b_dec) + b_enc: (..., d_sae), before the gate, for raw activations (..., d_in)."""
+        x = self._rows(x)
+        return F.linear(x - self.b_dec if self.center else x, self.W_enc, self.b_enc)
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Activations of all latents, (..., d_sae), zero where inactive, for raw activations (..., d_in)."""
+        return self._gate(self.pre_activations(x))
+
+    def encode_sparse(self, x: Tensor) -> Sparse:
+        """Active latents of raw activations (..., d_in), as values and indices (..., k').
+
+        k' is `k` for a topk gate, else the most that any of the given rows has (at least 1). Works in
+        blocks of rows, so no (rows, d_sae) tensor is ever held.
+        """
+        x = self._rows(x)
+        blocks = [self._sparse_block(rows) for rows in x.reshape(-1, self.d_in).split(BLOCK)]
+        width = max((block.values.shape[1] for block in blocks), default=1)
+        values = [F.pad(block.values, (0, width - block.values.shape[1])) for block in blocks]
+        indices = [F.pad(block.indices, (0, width - block.indices.shape[1])) for block in blocks]
+        shape = (*x.shape[:-1], width)
+        if not blocks:
+            return Sparse(x.new_zeros(shape), torch.zeros(shape, dtype=torch.int64, device=x.device))
+        return Sparse(torch.cat(values).reshape(shape), torch.cat(indices).reshape(shape))
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Reconstruction (..., d_in) from dense activations (..., d_sae)."""
+        if z.shape[-1] != self.d_sae:
+            raise BadInput(f"decode needs (..., {self.d_sae}) activations, got {tuple(z.shape)}")
+        return z.to(self.W_dec.dtype) @ self.W_dec + self.b_dec
+
+    def decode_sparse(self, values: Tensor, indices: Tensor) -> Tensor:
+        """Reconstruction (..., d_in) from `encode_sparse`'s values and indices: k' rows of W_dec a row, not d_sae."""
+        if values.shape != indices.shape:
+            raise BadInput(f"values {tuple(values.shape)} and indices {tuple(indices.shape)} must have the same shape")
+        flat = indices.reshape(-1, indices.shape[-1]), values.reshape(-1, values.shape[-1]).to(self.W_dec.dtype)
+        sums = F.embedding_bag(flat[0], self.W_dec, mode="sum", per_sample_weights=flat[1])
+        return sums.reshape(*values.shape[:-1], self.d_in) + self.b_dec
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Reconstruction (..., d_in) of raw activations (..., d_in)."""
+        return self.decode_sparse(*self.encode_sparse(x))
+
+    def latent(self, x: Tensor, i: int | Sequence[int] | Tensor) -> Tensor:
+        """Activation of latent `i` alone, (...,), or of several, (..., len(i)), for raw activations (..., d_in).
+
+        Cheap for a threshold gate; a topk gate has to see all latents to know what it keeps.
+        """
+        which = torch.as_tensor(i, device=self.device)
+        if which.numel() and not (-self.d_sae <= int(which.min()) and int(which.max()) < self.d_sae):
+            raise BadInput(f"latent {i!r} does not exist: this SAE has latents 0 to {self.d_sae - 1}")
+        if self.gate == "topk":
+            return self.encode(x)[..., which]
+        x = self._rows(x)
+        pre = F.linear(x - self.b_dec if self.center else x, self.W_enc[which].reshape(-1, self.d_in)) + self.b_enc[which].reshape(-1)
+        z = torch.where(pre > self.threshold[which].reshape(-1), pre.relu(), 0.0)
+        return z.reshape(*x.shape[:-1], *which.shape)
+
+    def save(self, path: Path | str, *, dtype: str = "float32") -> Path:
+        """Write the folder `path` (cfg.json, sae_weights.safetensors), readable by SAELens; see `formats.saelens`."""
+        from sae_lab.saes.formats import saelens
+
+        return saelens.save(self, path, dtype=dtype)
+
+    @classmethod
+    def load(cls, path: Path | str, *, device: str | torch.device = "cpu") -> SAE:
+        """Read a folder that `save` or SAELens wrote."""
+        from sae_lab.saes.formats import saelens
+
+        return saelens.load(path).to(device)
+
+    def extra_repr(self) -> str:
+        gate = f"k={self.k}" if self.gate == "topk" else "threshold"
+        place = "".join(f", {self.metadata[key]}" for key in ("model", "site") if self.metadata.get(key))
+        return f"{self.architecture}, d_in={self.d_in}, d_sae={self.d_sae}, {gate}{place}"
+
+    def __repr__(self) -> str:
+        return f"SAE({self.extra_repr()})"
+
+    def _rows(self, x: Tensor) -> Tensor:
+        if x.shape[-1:] != (self.d_in,):
+            raise BadInput(f"this SAE reads activations of width {self.d_in}, got shape {tuple(x.shape)}: check the model and the site")
+        return x.to(device=self.device, dtype=self.W_enc.dtype)
+
+    def _gate(self, pre: Tensor) -> Tensor:
+        if self.gate == "topk":
+            values, indices = pre.topk(cast(int, self.k), dim=-1)
+            return torch.zeros_like(pre).scatter(-1, indices, values.relu())
+        return torch.where(pre > self.threshold, pre.relu(), 0.0)
+
+    def _sparse_block(self, x: Tensor) -> Sparse:
+        pre = self.pre_activations(x)
+        if self.gate == "topk":
+            values, indices = pre.topk(cast(int, self.k), dim=-1)
+            return Sparse(values.relu(), indices)
+        z = torch.where(pre > self.threshold, pre.relu(), 0.0)
+        most = max(int((z.detach() > 0).sum(dim=-1).max()), 1) if z.numel() else 1
+        values, indices = z.topk(most, dim=-1)
+        return Sparse(values, torch.where(values > 0, indices, 0))
+
+
+def from_parts(parts: dict[str, Tensor], where: Path, **facts: Any) -> SAE:
+    """Build an SAE from what a file held; what does not fit is the file's fault, and is said so."""
+    try:
+        return SAE(**parts, **facts)
+    except BadInput as error:
+        raise CorruptFile(f"{where}: {error}") from error
+
+
+def _first_bad(part: Tensor) -> str:
+    place = (~torch.isfinite(part)).nonzero()[0].tolist()
+    return "row " + ", column ".join(str(n) for n in place)

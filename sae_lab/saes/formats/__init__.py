@@ -1,0 +1,1 @@
+"""Layouts of SAE folders: one file for each peer's, all ending in the one canonical record."""
