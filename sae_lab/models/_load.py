@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -83,7 +85,8 @@ def _from_pretrained(
         names = " ".join(config.architectures or [])
         has_head = "CausalLM" in names or "LMHead" in names
         auto = transformers.AutoModelForCausalLM if has_head else transformers.AutoModel
-        module = auto.from_pretrained(source, dtype=_dtype(dtype, device, config), **options)
+        with _quiet():
+            module = auto.from_pretrained(source, dtype=_dtype(dtype, device, config), **options)
         tokenizer = transformers.AutoTokenizer.from_pretrained(source, **options)
     except OSError as error:
         if Path(source).is_dir():
@@ -93,6 +96,20 @@ def _from_pretrained(
             f"the network, give a local folder, or use load_model('demo'), which needs no hub"
         ) from error
     return module.to(device), tokenizer
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """No bar over the tensors of a checkpoint: it is gone before it can be read."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def _from_module(

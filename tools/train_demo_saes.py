@@ -1,0 +1,91 @@
+"""Train the SAEs that come with sae_lab: the recipe, from the demo model to the files in the package.
+
+    python tools/train_demo_saes.py
+
+Harvests layer 9 of the demo model over the train split of the demo corpus, trains one SAE after the other on
+the same rows, evaluates each on the test split, and writes the weights (float16) to `sae_lab/saes/demo/` and
+what was measured to `docs/demo_saes/`. On two cores this takes about two hours, most of it harvesting and the widest SAE.
+It can be stopped at any moment; the same command goes on from there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import time
+from pathlib import Path
+
+import torch
+
+import sae_lab as sl
+
+ROOT = Path(__file__).resolve().parents[1]
+SHIPPED = ROOT / "sae_lab" / "saes" / "demo"
+RECORD = ROOT / "docs" / "demo_saes"
+SITE = "layers.9"
+K = 32
+RUNS = [(4608, 0, 4), (1152, 0, 2), (2304, 0, 2), (576, 0, 2), (1152, 1, 2)]  # width, seed, epochs
+METRICS_TOKENS = 50_000
+
+
+def harvest(model: sl.Model, split: str, tokens: int, work: Path) -> sl.Activations:
+    """Activations of one split, stored below `work` in float16; position 0 of each sequence is dropped."""
+    texts = sl.load_corpus("demo", split=split)
+    return sl.harvest(model, texts, site=SITE, path=work / split, max_tokens=tokens, context_length=256, skip_first=1)
+
+
+def train(width: int, seed: int, epochs: int, acts: sl.Activations, work: Path) -> tuple[sl.TrainingRun, float]:
+    """Train one SAE, or go on where an earlier call stopped; return the run and the seconds it took."""
+    checkpoint = work / f"w{width}-s{seed}"
+    started = time.monotonic()
+    if checkpoint.exists():
+        run = sl.resume(checkpoint, acts)
+    else:
+        run = sl.train(sl.BatchTopK(d_sae=width, k=K), acts, epochs=epochs, seed=seed, checkpoint=checkpoint)
+    return run, time.monotonic() - started
+
+
+def main() -> None:
+    """Run the whole recipe."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--tokens", type=int, default=3_000_000, help="rows to train on")
+    parser.add_argument("--test-tokens", type=int, default=150_000, help="rows to evaluate on")
+    parser.add_argument("--work", type=Path, default=ROOT / "build" / "demo_saes", help="activations and checkpoints")
+    parser.add_argument("--only", type=int, nargs="*", help="train these widths only")
+    options = parser.parse_args()
+
+    model = sl.load_model("demo")
+    test_acts = harvest(model, "test", options.test_tokens, options.work)
+    train_acts = harvest(model, "train", options.tokens, options.work)
+    for width, seed, epochs in RUNS:
+        if options.only and width not in options.only:
+            continue
+        run, seconds = train(width, seed, epochs, train_acts, options.work)
+        if run.status != "finished":
+            print(f"w{width}-s{seed}: {run.status}; the same command goes on from here")
+            return
+        folder = run.sae.save(SHIPPED / f"w{width}-s{seed}", dtype="float16")
+        # what is measured is what is shipped: the float16 file, read back
+        sae = sl.SAE.load(folder)
+        metrics = sl.evaluate(sae, test_acts, model, max_tokens=METRICS_TOKENS)
+        RECORD.mkdir(parents=True, exist_ok=True)
+        run.history.to_csv(RECORD / f"w{width}-s{seed}.csv", index=False, float_format="%.6g")
+        record = {
+            "width": width,
+            "seed": seed,
+            "k": K,
+            "epochs": epochs,
+            "train_rows": len(train_acts),
+            "test_rows": len(test_acts),
+            "seconds_of_last_call": round(seconds),
+            "torch": torch.__version__,
+            "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
+            "metrics": {name: round(float(value), 6) for name, value in metrics["value"].items()},
+        }
+        (RECORD / f"w{width}-s{seed}.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        print(json.dumps(record["metrics"], indent=1))
+
+
+if __name__ == "__main__":
+    main()
