@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import anywidget
+import traitlets
 
 STATIC = Path(__file__).parent / "static"
 
@@ -19,12 +20,13 @@ class Widget(anywidget.AnyWidget):
     """A widget of sae_lab. A subclass says `_name = "monitor"` and has `static/monitor.js` and `static/monitor.css`."""
 
     _name: ClassVar[str]
+    _parts: ClassVar[tuple[str, ...]] = ()  # a module too long for one file: static/<part>.js, joined before <name>.js
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         name = vars(cls).get("_name")
         if name is not None:
-            # No two names may be the same at the top of both files: they become one module.
-            cls._esm = _static("_common.js") + "\n" + _static(f"{name}.js")
+            # No two names may be the same at the top of these files: they become one module.
+            cls._esm = "\n".join(_static(f"{part}.js") for part in ("_common", *cls._parts, name))
             cls._css = _static("theme.css") + "\n" + _static(f"{name}.css")
         super().__init_subclass__(**kwargs)
 
@@ -53,6 +55,11 @@ class Widget(anywidget.AnyWidget):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._summary()})"
+
+
+def binary() -> traitlets.Bytes[bytes, bytes]:
+    """A synced trait of bytes. The page hands bytes back as a memoryview, which traitlets would refuse."""
+    return traitlets.Bytes().tag(sync=True, from_json=lambda value, widget: bytes(value))
 
 
 def _static(name: str) -> str:

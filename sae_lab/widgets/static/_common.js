@@ -117,10 +117,11 @@ function number(x, digits = 3) {
   return size >= 10 ** digits ? count(x) : x.toPrecision(digits);
 }
 
-/** 0.0123 -> "1.2 %" */
+/** 0.0123 -> "1.23 %", 0.4 -> "40 %", 0.00001 -> "< 0.01 %" */
 function percent(x) {
   if (!known(x)) return "–";
-  return x === 0 || x === 1 ? `${100 * x} %` : `${(100 * x).toPrecision(x < 0.0995 ? 2 : 3)} %`;
+  if (x > 0 && x < 1e-4) return "< 0.01 %";
+  return `${trim((100 * x).toPrecision(3))} %`;
 }
 
 /** 75 -> "1 min 15 s" */
