@@ -103,7 +103,7 @@ def load_corpus(
         The download is damaged.
     """
     if name != "demo":
-        raise BadInput(f"there is no corpus {name!r}: 'demo' is the one that sae_lab knows. A list of strings needs no name")
+        raise BadInput(f"there is no corpus {name!r}: use 'demo', or give your own list of strings instead of a corpus")
     if split not in DIGESTS:
         hint = f" (did you mean {close[0]!r}?)" if (close := nearest(str(split), DIGESTS)) else ""
         raise BadInput(f"there is no split {split!r}{hint}: choose 'train' or 'test'")
@@ -146,8 +146,8 @@ def _prepare(folder: Path, progress: bool) -> dict[str, list[str]]:
     for split, documents in splits.items():
         if (digest := _digest(documents)) != DIGESTS[split]:
             raise CorruptFile(
-                f"the demo corpus came out with other texts than expected on this machine ({split}: sha256 {digest[:12]}..., "
-                f"expected {DIGESTS[split][:12]}...): please report this with your Python version"
+                f"the demo corpus came out with other texts than expected ({split}: sha256 {digest[:12]}..., not "
+                f"{DIGESTS[split][:12]}...): please report this with the version of Python"
             )
     with atomic_folder(folder) as target:
         for split, documents in splits.items():

