@@ -47,4 +47,4 @@ class ReLU(SAEConfig):
         return pre.relu()
 
     def penalties(self, z: Tensor, W_dec: Tensor) -> dict[str, Tensor]:
-        return {"l1": self.l1 / W_dec.shape[1] * (z * W_dec.norm(dim=1)).sum(dim=-1).mean()}
+        return {"l1": self.l1 / W_dec.shape[1] ** 0.5 * (z * W_dec.norm(dim=1)).sum(dim=-1).mean()}

@@ -1,0 +1,8 @@
+"""Training: `train` and `resume` start a `TrainingRun`; the step's kernels lie in `kernels`."""
+
+from __future__ import annotations
+
+from sae_lab.training._run import TrainingRun
+from sae_lab.training._train import resume, train
+
+__all__ = ["TrainingRun", "resume", "train"]

@@ -1,0 +1,208 @@
+"""The training loop.
+
+Rows come in, a step is taken, a line is logged now and then, a checkpoint is written now and then. What
+happens in a step is the state's and the kernel's business; who watches is the run's.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from sae_lab._errors import BadInput, SaeLabError
+from sae_lab.saes import SAE
+from sae_lab.training._checkpoint import Checkpoint
+from sae_lab.training._settings import learning_rate
+from sae_lab.training._state import TrainingState
+from sae_lab.training._step import Statistics
+
+if TYPE_CHECKING:
+    from sae_lab.activations import Activations
+
+TELL_EVERY = 0.1  # seconds between messages to listeners
+SAVE_EVERY = 120.0  # seconds between checkpoints, when no number of steps is given
+QUICK_CALIBRATION = 8192  # rows that set the threshold of a run that was stopped
+
+
+class Loop:
+    """Runs `state` to its last step over `acts`."""
+
+    def __init__(
+        self,
+        state: TrainingState,
+        acts: Activations,
+        facts: dict[str, Any],
+        checkpoint: Checkpoint | None = None,
+        checkpoint_every: int | None = None,
+    ):
+        self.state = state
+        self.acts = acts
+        self.facts = facts
+        self.checkpoint = checkpoint
+        self.checkpoint_every = checkpoint_every
+        self.stop_asked = threading.Event()
+        self.lines: list[dict[str, Any]] = []
+        self.latest: dict[str, Any] = {}
+        self._seconds_before = 0.0  # spent by the processes that this one resumes
+        self._began = time.monotonic()
+        self._first_step = state.step
+        self._ended: float | None = None
+        self._lock = threading.RLock()  # held during a step
+        self._visitors = 0  # who wants the lock between steps; the loop lets them in first
+
+    def run(self, tell: Callable[[], None]) -> bool:
+        """Do the steps that are left; True when all are done, False when asked to stop."""
+        state, settings = self.state, self.state.settings
+        self._began, self._first_step = time.monotonic(), state.step
+        told = saved = marked = time.monotonic()
+        marked_step = state.step
+        try:
+            if state.step < settings.steps:
+                stream = self.acts.batches(settings.batch_size, seed=settings.seed, epochs=None, skip=state.step)
+                for x in stream:
+                    if self.stop_asked.is_set():
+                        break
+                    self._check(x)
+                    with self._turn():
+                        lr = learning_rate(state.step, settings)
+                        seen = state.advance(x)
+                    now = time.monotonic()
+                    last = state.step == settings.steps
+                    if log := (state.step % settings.log_every == 0 or last):
+                        rate = (state.step - marked_step) * settings.batch_size / max(now - marked, 1e-9)
+                        marked, marked_step = now, state.step
+                        self._measure(seen, lr, rate)
+                        self.lines.append({key: self.latest[key] for key in self.latest})
+                    if now - told >= TELL_EVERY:
+                        if not log:
+                            self._measure(seen, lr, self._rate())
+                        tell()
+                        told = now
+                    if last:
+                        break
+                    if self._save_due(now - saved):
+                        self.save()
+                        saved = time.monotonic()
+            finished = state.step >= settings.steps
+            if self.checkpoint is not None:
+                self.save()  # before the calibration, which a resumed run repeats
+            with self._turn():
+                state.calibrate(self.acts, **({} if finished else {"rows": QUICK_CALIBRATION}))
+            return finished
+        except SaeLabError:
+            if self.checkpoint is not None:
+                self.save()  # the last good state
+            raise
+        finally:
+            self._ended = time.monotonic()
+            if self.checkpoint is not None:
+                self.checkpoint.close()
+
+    def sae(self) -> SAE:
+        """The SAE as it is between two steps."""
+        self._visitors += 1
+        try:
+            with self._lock:
+                return self.state.fold(self._metadata())
+        finally:
+            self._visitors -= 1
+
+    def figures(self) -> dict[str, Any]:
+        """The newest figures, for listeners."""
+        settings, step = self.state.settings, self.state.step
+        rate = self._rate()
+        left = (settings.steps - step) * settings.batch_size
+        figures = {key: self.latest.get(key) for key in ("loss", "fvu", "l0", "dead")}
+        return {
+            "step": step,
+            "steps": settings.steps,
+            "tokens": step * settings.batch_size,
+            **figures,
+            "rows_per_second": rate or None,
+            "seconds": self._seconds(),
+            "seconds_left": left / rate if rate else None,
+        }
+
+    def save(self) -> None:
+        """Write a checkpoint."""
+        assert self.checkpoint is not None
+        state = self.state
+        meta = {"step": state.step, "config": state.config.to_dict(), "settings": state.settings.to_dict(), **self.facts}
+        meta |= {"history": self.lines, "latest": self.latest, "seconds": self._seconds()}
+        self.checkpoint.save(meta, state.arrays())
+
+    def restore(self, meta: dict[str, Any], arrays: dict[str, Any], where: str) -> None:
+        """Continue from a checkpoint."""
+        self.state.restore(arrays, where)
+        self.lines, self.latest = list(meta["history"]), dict(meta["latest"])
+        self._seconds_before, self._first_step = float(meta["seconds"]), self.state.step
+
+    def _turn(self) -> threading.RLock:  # type: ignore[valid-type]  # RLock is a function to the type checker
+        """The lock for one step, after those who wait for it: locks are not fair by themselves."""
+        while self._visitors:
+            time.sleep(0.0005)
+        return self._lock
+
+    def _check(self, x: Tensor) -> None:
+        """Refuse a batch with NaN or infinity, before it spoils the weights."""
+        if bool(torch.isfinite(x.sum())) or bool(torch.isfinite(x).all()):
+            return
+        raise BadInput(
+            f"{_name_bad_row(self.acts)}; training stopped before step {self.state.step + 1}, and what was learned "
+            f"until then is kept (in the error's .run{', and in the checkpoint' if self.checkpoint else ''}). "
+            f"Drop that row or harvest again"
+        )
+
+    def _measure(self, seen: Statistics, lr: float, rate: float) -> None:
+        state = self.state
+        loss, fvu, l0 = torch.stack([seen.loss, seen.fvu, seen.l0]).tolist()
+        if not loss < float("inf"):
+            raise SaeLabError(
+                f"the loss is {loss} at step {state.step}: training has diverged. "
+                f"Train again with a lower lr than {state.settings.lr:.3g}; an earlier checkpoint may still be good"
+            )
+        self.latest = {
+            "step": state.step,
+            "tokens": state.step * state.settings.batch_size,
+            "loss": loss,
+            "fvu": fvu,
+            "l0": l0,
+            "dead": state.dead.share(),
+            "lr": lr,
+            "rows_per_second": rate,
+            "seconds": self._seconds(),
+        }
+
+    def _rate(self) -> float:
+        done = (self.state.step - self._first_step) * self.state.settings.batch_size
+        return done / max((self._ended or time.monotonic()) - self._began, 1e-9)
+
+    def _seconds(self) -> float:
+        return self._seconds_before + (self._ended or time.monotonic()) - self._began
+
+    def _save_due(self, seconds: float) -> bool:
+        if self.checkpoint is None:
+            return False
+        if self.checkpoint_every is None:
+            return seconds >= SAVE_EVERY
+        return self.state.step % self.checkpoint_every == 0
+
+    def _metadata(self) -> dict[str, Any]:
+        """Where the SAE comes from, to be kept with it."""
+        settings, step = self.state.settings, self.state.step
+        facts = {**self.facts["metadata"], "tokens": step * settings.batch_size, "steps": step, "seed": settings.seed}
+        facts |= {"batch_size": settings.batch_size, "lr": settings.lr}
+        return facts | {key: self.latest[key] for key in ("l0", "fvu") if key in self.latest}
+
+
+def _name_bad_row(acts: Activations) -> str:
+    for begin in range(0, len(acts), 8192):
+        bad = ~torch.isfinite(acts[begin : begin + 8192]).all(dim=1)
+        if bool(bad.any()):
+            return f"row {begin + int(bad.nonzero()[0])} of the activations holds NaN or infinity"
+    return "a batch of the activations held NaN or infinity"

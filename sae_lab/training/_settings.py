@@ -1,0 +1,135 @@
+"""The settings of one run: everything besides config and data that decides its result.
+
+`plan` turns what the user asked for into these numbers before anything is computed; they are kept in
+checkpoints, so that a resumed run is the same run.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from sae_lab._errors import BadInput
+from sae_lab.saes import SAEConfig
+from sae_lab.saes._config import positive_int
+
+USUAL_ROWS = 2_000_000  # without a wish, a small set of rows is repeated until about so many were seen ...
+MOST_EPOCHS = 10  # ... but not more often than this
+DEAD_SHARE, MOST_DEAD_TOKENS = 0.05, 10_000_000
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Numbers that fix a run."""
+
+    steps: int
+    """Optimiser steps in all."""
+    batch_size: int
+    """Rows in each step."""
+    lr: float
+    """Highest learning rate."""
+    warmup: int
+    """Steps over which the learning rate and any sparsity penalty rise from 0."""
+    decay: int
+    """Last steps, over which the learning rate falls to 0."""
+    schedule: str
+    """Shape of the fall: "linear" or "cosine"."""
+    seed: int
+    """Fixes the initial weights and, separately, the order of the rows."""
+    dead_window: int
+    """Rows without firing after which a latent counts as dead."""
+    clip: float
+    """Largest norm of the whole gradient."""
+    log_every: int
+    """Steps between lines of the history."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The settings as plain values."""
+        return dataclasses.asdict(self)
+
+
+def default_lr(d_sae: int) -> float:
+    """Learning rate by width: 2e-4 / sqrt(d_sae / 2^14), the rule in dictionary_learning's code [C]."""
+    return 2e-4 / math.sqrt(d_sae / 2**14)
+
+
+def plan(
+    config: SAEConfig,
+    rows: int,
+    *,
+    steps: int | None,
+    tokens: int | None,
+    epochs: int | None,
+    batch_size: int,
+    lr: float | None,
+    warmup: float | int,
+    decay: float | int,
+    schedule: str,
+    seed: int,
+    dead_window: int | None,
+    clip: float,
+) -> Settings:
+    """Check the wishes of `train` and turn them into settings for `rows` rows of data."""
+    positive_int("batch_size", batch_size)
+    asked = {name: value for name, value in (("steps", steps), ("tokens", tokens), ("epochs", epochs)) if value is not None}
+    if len(asked) > 1:
+        raise BadInput(f"give one of steps, tokens and epochs, not {' and '.join(asked)}: each fixes how long to train")
+    for name, value in asked.items():
+        positive_int(name, value)
+    if rows < 2:
+        raise BadInput(f"there are only {rows} rows of activations: harvest more before training")
+    batch_size = min(batch_size, rows)
+    if tokens is not None:
+        steps = max(tokens // batch_size, 1)
+    elif steps is None:
+        epochs = epochs or min(max(math.ceil(USUAL_ROWS / rows), 1), MOST_EPOCHS)
+        steps = epochs * (rows // batch_size)
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        raise BadInput(f"seed must be a whole number of at least 0, not {seed!r}")
+    if lr is None:
+        lr = default_lr(config.d_sae)
+    if not (0 < lr < math.inf):
+        raise BadInput(f"lr must be a positive number, not {lr!r}")
+    if not clip > 0:
+        raise BadInput(f"clip must be a positive number, not {clip!r}")
+    if schedule not in ("linear", "cosine"):
+        raise BadInput(f"schedule must be 'linear' or 'cosine', not {schedule!r}")
+    if dead_window is None:
+        dead_window = min(max(int(DEAD_SHARE * steps * batch_size), batch_size), MOST_DEAD_TOKENS)
+    positive_int("dead_window", dead_window)
+    return Settings(
+        steps=steps,
+        batch_size=batch_size,
+        lr=float(lr),
+        warmup=_share("warmup", warmup, steps),
+        decay=_share("decay", decay, steps),
+        schedule=schedule,
+        seed=seed,
+        dead_window=dead_window,
+        clip=float(clip),
+        log_every=max(1, steps // 500),
+    )
+
+
+def learning_rate(step: int, settings: Settings) -> float:
+    """Learning rate of step number `step` (from 0): a linear rise, a plateau, a fall to 0 just after the last step."""
+    rate = settings.lr * ramp(step, settings)
+    left = settings.steps - step
+    if left > settings.decay:
+        return rate
+    share = left / (settings.decay + 1)
+    return rate * (share if settings.schedule == "linear" else 0.5 - 0.5 * math.cos(math.pi * share))
+
+
+def ramp(step: int, settings: Settings) -> float:
+    """From near 0 to 1 over the warm-up, then 1."""
+    return min((step + 1) / (settings.warmup + 1), 1.0)
+
+
+def _share(name: str, value: float | int, steps: int) -> int:
+    """Steps from a number of steps (int) or from a share of all of them (float below 1)."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0 or (isinstance(value, float) and value > 1):
+        raise BadInput(f"{name} must be a number of steps (int) or a share of them (float from 0 to 1), not {value!r}")
+    return min(round(value * steps) if isinstance(value, float) else value, steps)

@@ -1,0 +1,150 @@
+"""One optimiser step, behind the small interface that every kernel implements.
+
+The loop sees a `Kernel`: `step(x, lr=...)` does everything between a batch and the new weights and returns a
+few statistics as tensors (nothing is read back from the device). A kernel must fill in `gradients`;
+`update` is shared, and one that fuses both may override it too. All kernels give the same weights as
+`kernels.reference`, to rounding; the tests hold them to it.
+
+Everything here is in training units: rows are scaled so that the mean squared distance from their mean is
+`d_in`, hence loss = |x_hat - x|^2 / d_in is the fraction of variance unexplained.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sae_lab.saes import SAEConfig
+
+PARAMETERS = ("W_enc", "W_dec", "b_enc", "b_dec")
+MAX_AUX_K = 512  # the aux term costs as much as its latents are many
+
+
+@dataclass
+class Weights:
+    """The parameters in training units; the kernel changes them in place."""
+
+    W_enc: Tensor
+    """(d_sae, d_in)"""
+    W_dec: Tensor
+    """(d_sae, d_in), rows of unit norm"""
+    b_enc: Tensor
+    """(d_sae,)"""
+    b_dec: Tensor
+    """(d_in,)"""
+
+    def items(self) -> list[tuple[str, Tensor]]:
+        """Names and tensors, in a fixed order."""
+        return [(name, getattr(self, name)) for name in PARAMETERS]
+
+
+@dataclass
+class Statistics:
+    """What one step saw; tensors without dimensions where nothing else is said."""
+
+    loss: Tensor
+    """All terms together."""
+    fvu: Tensor
+    """Squared error over total variance, of this batch."""
+    l0: Tensor
+    """Mean number of positive latents a row."""
+    fired: Tensor
+    """(d_sae,) bool: which latents were active on some row."""
+    cut: Tensor
+    """Smallest activation that was kept (NaN when none was)."""
+
+
+@dataclass(frozen=True)
+class Optimiser:
+    """Adam and what surrounds it."""
+
+    beta1: float = 0.9
+    beta2: float = 0.999
+    eps: float = 6.25e-10
+    """As in the public code of the TopK authors [C]: gradients of rare latents are tiny."""
+    clip: float = 1.0
+    """Largest norm of the whole gradient."""
+
+
+class Kernel:
+    """Computes steps on `weights` in place.
+
+    Parameters
+    ----------
+    config
+        The architecture: its selection rule, penalties and aux options are the kernel's to honour.
+    weights
+        Parameters, on the device where the steps run.
+    batch_size
+        Most rows that a step gets; buffers are made once for them.
+    optimiser
+        Options of Adam and of clipping.
+    """
+
+    selections: ClassVar[tuple[str, ...]] = ()
+    """Selection rules that this kernel implements."""
+
+    def __init__(self, config: SAEConfig, weights: Weights, batch_size: int, optimiser: Optimiser):
+        self.config = config
+        self.weights = weights
+        self.batch_size = batch_size
+        self.optimiser = optimiser
+        self.d_sae, self.d_in = weights.W_dec.shape
+        self.aux_k = min(self.d_in // 2, MAX_AUX_K) if config.aux[0] is None else config.aux[0]
+        self.aux_weight = config.aux[1]
+        parameters = [tensor for _, tensor in weights.items()]
+        self.adam = torch.optim.Adam(
+            parameters, lr=0.0, betas=(optimiser.beta1, optimiser.beta2), eps=optimiser.eps, fused=True
+        )
+
+    def step(self, x: Tensor, *, lr: float, penalty: float = 1.0, dead: Tensor | None = None) -> Statistics:
+        """One step on the scaled rows `x` (rows, d_in).
+
+        Parameters
+        ----------
+        lr
+            Learning rate of this step.
+        penalty
+            Factor on the architecture's penalties, for their ramp.
+        dead
+            Indices of dead latents, for the aux term; None or empty leaves it out.
+        """
+        seen = self.gradients(x, penalty, dead if dead is not None and len(dead) and self.aux_k else None)
+        self.update(lr)
+        return seen
+
+    def gradients(self, x: Tensor, penalty: float, dead: Tensor | None) -> Statistics:
+        """Set `.grad` of every parameter to the gradient of the loss."""
+        raise NotImplementedError
+
+    @torch.no_grad()
+    def update(self, lr: float) -> None:
+        """Project, clip, take Adam's step, and give decoder rows unit norm again."""
+        W_dec = self.weights.W_dec
+        gradient = W_dec.grad
+        assert gradient is not None
+        # rows stay on the unit sphere: what points off it would only be undone, and would fill Adam's memory
+        gradient.addcmul_(torch.linalg.vecdot(gradient, W_dec)[:, None], W_dec, value=-1.0)
+        torch.nn.utils.clip_grad_norm_([tensor for _, tensor in self.weights.items()], self.optimiser.clip)
+        self.adam.param_groups[0]["lr"] = lr
+        self.adam.step()
+        F.normalize(W_dec, dim=1, out=W_dec)
+
+    def moments(self) -> dict[str, Tensor]:
+        """Adam's memory by name, for checkpoints."""
+        found = {}
+        for name, tensor in self.weights.items():
+            for key, value in self.adam.state.get(tensor, {}).items():
+                found[f"adam.{name}.{key}"] = value
+        return found
+
+    def set_moments(self, moments: dict[str, Tensor]) -> None:
+        """Put back what `moments` gave."""
+        for name, tensor in self.weights.items():
+            stored = {key: moments[f"adam.{name}.{key}"] for key in ("step", "exp_avg", "exp_avg_sq") if f"adam.{name}.{key}" in moments}
+            if stored:
+                self.adam.state[tensor] = {key: value.to(tensor.device).clone() for key, value in stored.items()}

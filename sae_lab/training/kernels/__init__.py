@@ -1,0 +1,22 @@
+"""The kernels that compute a training step, and the choice among them."""
+
+from __future__ import annotations
+
+import torch
+
+from sae_lab.saes import SAEConfig
+from sae_lab.training._step import Kernel
+from sae_lab.training.kernels.cpu import SparseKernel
+from sae_lab.training.kernels.dense import DenseKernel
+from sae_lab.training.kernels.reference import ReferenceKernel
+
+
+def choose(config: SAEConfig, device: torch.device) -> type[Kernel]:
+    """The fastest kernel that knows this architecture's selection rule on this device."""
+    for kernel in (SparseKernel, DenseKernel):
+        if config.selection in kernel.selections:
+            return kernel
+    return ReferenceKernel
+
+
+__all__ = ["DenseKernel", "ReferenceKernel", "SparseKernel", "choose"]

@@ -1,0 +1,175 @@
+"""The sparse step in plain PyTorch.
+
+Of d_sae latents only k are active on a row, so only k rows of each matrix matter for it. One dense product
+is left, the encoder's; everything else works on the list of (row, latent, value) pairs:
+
+    encoder      512 rows at a time into one reused buffer, and the selection while the block is in cache
+    decode       embedding_bag: for each row the weighted sum of its latents' decoder rows
+    d values     the gradient of that sum for its weights: one dot product a pair
+    d W_dec      the same sum transposed: pairs sorted by latent, for each latent the weighted sum of error rows
+    d W_enc      likewise with the input rows
+    aux term     dense over the dead latents alone, which are few or none
+
+Written for the CPU; runs on any device.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sae_lab.saes import SAEConfig
+from sae_lab.training._step import Kernel, Optimiser, Statistics, Weights
+
+BLOCK = 512
+
+
+class Pairs(NamedTuple):
+    """What is active in a batch, ordered by row."""
+
+    values: Tensor
+    """(pairs,) activations, none negative."""
+    latents: Tensor
+    """(pairs,) int64"""
+    rows: Tensor
+    """(pairs,) int64"""
+    offsets: Tensor
+    """(rows,) int64: where each row's pairs begin."""
+
+
+class SparseKernel(Kernel):
+    """Gradients from the list of active pairs."""
+
+    selections: ClassVar[tuple[str, ...]] = ("row_topk", "batch_topk")
+
+    def __init__(self, config: SAEConfig, weights: Weights, batch_size: int, optimiser: Optimiser):
+        super().__init__(config, weights, batch_size, optimiser)
+        assert config.active is not None
+        self.k = config.active
+        like = weights.W_dec
+        self._pre = like.new_empty(min(BLOCK, batch_size), self.d_sae)
+        self._centred = like.new_empty(batch_size, self.d_in)
+        self._values = like.new_empty(batch_size, self.k)
+        self._latents = torch.empty(batch_size, self.k, dtype=torch.int64, device=like.device)
+        self._latent_numbers = torch.arange(self.d_sae, device=like.device)
+        self._floor: Tensor | None = None  # BatchTopK: a bound that the batch's cut very likely exceeds
+
+    @torch.no_grad()
+    def gradients(self, x: Tensor, penalty: float, dead: Tensor | None) -> Statistics:
+        w, rows = self.weights, len(x)
+        centred = torch.sub(x, w.b_dec, out=self._centred[:rows])
+        dead_pre = None if dead is None else x.new_empty(rows, len(dead))
+        pairs = self._select(centred, dead, dead_pre)
+        values = pairs.values.requires_grad_(True)
+        with torch.enable_grad():
+            decoded = F.embedding_bag(pairs.latents, w.W_dec, pairs.offsets, mode="sum", per_sample_weights=values)
+        error = decoded.detach() - centred  # x_hat - x; b_dec has cancelled
+        squared = torch.linalg.vector_norm(error).square()
+        d_decoded = error * (2.0 / (rows * self.d_in))
+        (d_pre,) = torch.autograd.grad(decoded, values, d_decoded)
+        values = values.detach()
+        active = values > 0
+        d_pre.mul_(active)  # a ReLU lies between
+
+        order, starts = self._by_latent(pairs.latents)
+        sources = pairs.rows[order]
+        w.W_dec.grad = _segment_sum(d_decoded, sources, starts, values[order])
+        w.W_enc.grad = _segment_sum(centred, sources, starts, d_pre[order])
+        w.b_enc.grad = torch.zeros_like(w.b_enc).index_add_(0, pairs.latents, d_pre)
+        loss = fvu = squared / (rows * self.d_in)
+        if dead is not None and dead_pre is not None:
+            loss = fvu + self._add_aux(dead, dead_pre, error, squared, centred)
+        # b_dec is added to the output and, through centring, subtracted from the encoder's input
+        w.b_dec.grad = d_decoded.sum(dim=0) - w.b_enc.grad @ w.W_enc
+        fired = torch.zeros(self.d_sae, dtype=torch.bool, device=x.device)
+        fired[pairs.latents[active]] = True
+        cut = torch.where(active, values, torch.inf).min()
+        return Statistics(loss, fvu, active.sum() / rows, fired, torch.where(cut.isinf(), torch.nan, cut))
+
+    def _select(self, centred: Tensor, dead: Tensor | None, dead_pre: Tensor | None) -> Pairs:
+        if self.config.selection == "batch_topk":
+            return self._select_batch(centred, dead, dead_pre)
+        rows = len(centred)
+        for begin, pre in self._encoded(centred, dead, dead_pre):
+            block = slice(begin, begin + len(pre))
+            torch.topk(pre, self.k, dim=1, sorted=False, out=(self._values[block], self._latents[block]))
+        numbers = torch.arange(rows, device=centred.device)
+        values = self._values[:rows].reshape(-1).clamp(min=0)
+        return Pairs(values, self._latents[:rows].reshape(-1), numbers.repeat_interleave(self.k), numbers * self.k)
+
+    def _select_batch(self, centred: Tensor, dead: Tensor | None, dead_pre: Tensor | None) -> Pairs:
+        """The k * rows largest of the whole batch, exactly.
+
+        Only what exceeds a floor, taken from the batch before, is looked at; should fewer exceed it than
+        are to be kept, the batch is encoded again with a floor taken from itself.
+        """
+        rows = len(centred)
+        kept = self.k * rows
+        for _ in range(3):
+            found = [self._above_floor(pre, begin) for begin, pre in self._encoded(centred, dead, dead_pre)]
+            values = torch.cat([block[0] for block in found])
+            places = torch.cat([block[1] for block in found])
+            if len(values) >= kept or not self._floor:
+                break
+            # too few: the next try takes everything positive if even half of the floor is too high
+            self._floor = self._floor / 2 if len(values) > kept // 2 else torch.zeros_like(self._floor)
+        if len(values) > kept:
+            cut = values.topk(kept, sorted=False).values.min()
+            keep = values >= cut
+            values, places = values[keep], places[keep]
+            assert self._floor is not None
+            self._floor = 0.85 * cut
+        row, latent = places // self.d_sae, places % self.d_sae
+        return Pairs(values, latent, row, torch.searchsorted(row, torch.arange(rows, device=row.device)))
+
+    def _above_floor(self, pre: Tensor, begin: int) -> tuple[Tensor, Tensor]:
+        """Values above the floor in a block, and their places in the batch as row * d_sae + latent."""
+        flat = pre.view(-1)
+        if self._floor is None:
+            # the first block ever: twice as many as will be kept, were all blocks like this one
+            most = min(2 * self.k * len(pre), flat.numel())
+            self._floor = flat.topk(most, sorted=False).values.min().clamp(min=0)
+        places = (flat > self._floor).nonzero().squeeze(1)
+        return flat[places], places + begin * self.d_sae
+
+    def _encoded(self, centred: Tensor, dead: Tensor | None, dead_pre: Tensor | None):
+        """Pre-activations, a block of rows at a time in the same buffer; those of dead latents are put aside."""
+        for begin in range(0, len(centred), BLOCK):
+            block = centred[begin : begin + BLOCK]
+            pre = torch.addmm(self.weights.b_enc, block, self.weights.W_enc.T, out=self._pre[: len(block)])
+            if dead is not None and dead_pre is not None:
+                torch.index_select(pre, 1, dead, out=dead_pre[begin : begin + len(block)])
+            yield begin, pre
+
+    def _by_latent(self, latents: Tensor) -> tuple[Tensor, Tensor]:
+        """The order that sorts pairs by latent, and where each latent's pairs begin in it."""
+        sorted_latents, order = torch.sort(latents, stable=True)
+        return order, torch.searchsorted(sorted_latents, self._latent_numbers)
+
+    def _add_aux(self, dead: Tensor, pre: Tensor, error: Tensor, squared: Tensor, centred: Tensor) -> Tensor:
+        """Add the aux term's gradients; return its part of the loss. `error` is x_hat - x."""
+        w = self.weights
+        if len(dead) > self.aux_k:
+            values, indices = pre.topk(self.aux_k, dim=1)
+            z = torch.zeros_like(pre).scatter_(1, indices, values.relu_())
+        else:
+            z = pre.relu()
+        decoder = w.W_dec[dead]
+        left = torch.addmm(error, z, decoder)  # z W_dec - (x - x_hat)
+        squared = squared.clamp_min(1e-30)  # a perfect reconstruction leaves nothing to explain
+        loss = self.aux_weight * torch.linalg.vector_norm(left).square() / squared
+        d_left = left.mul_(2 * self.aux_weight / squared)
+        d_pre = (d_left @ decoder.T).mul_(z > 0)
+        assert w.W_dec.grad is not None and w.W_enc.grad is not None and w.b_enc.grad is not None
+        w.W_dec.grad.index_add_(0, dead, z.T @ d_left)
+        w.W_enc.grad.index_add_(0, dead, d_pre.T @ centred)
+        w.b_enc.grad.index_add_(0, dead, d_pre.sum(dim=0))
+        return loss
+
+
+def _segment_sum(rows: Tensor, sources: Tensor, starts: Tensor, weights: Tensor) -> Tensor:
+    """For each latent the weighted sum of its pairs' rows: (d_sae, d_in)."""
+    return F.embedding_bag(sources, rows, starts, mode="sum", per_sample_weights=weights)

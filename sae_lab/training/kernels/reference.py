@@ -1,0 +1,48 @@
+"""The step as the formulas say it: dense tensors and autograd. Slow; what the other kernels are held to.
+
+It also serves any architecture that no faster kernel knows, since it asks the config itself for its
+selection rule and penalties.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sae_lab.training._step import Kernel, Statistics
+
+
+class ReferenceKernel(Kernel):
+    """Dense autograd, for every architecture."""
+
+    selections: ClassVar[tuple[str, ...]] = ("row_topk", "batch_topk", "positive")
+
+    @torch.enable_grad()
+    def gradients(self, x: Tensor, penalty: float, dead: Tensor | None) -> Statistics:
+        w = self.weights
+        for _, tensor in w.items():
+            tensor.requires_grad_(True)
+            tensor.grad = None
+        pre = F.linear(x - w.b_dec, w.W_enc, w.b_enc)
+        z = self.config.select(pre)
+        x_hat = z @ w.W_dec + w.b_dec
+        fvu = (x_hat - x).square().sum(dim=1).mean() / self.d_in
+        loss = fvu + penalty * torch.stack([*self.config.penalties(z, w.W_dec).values(), fvu.new_zeros(())]).sum()
+        if dead is not None:
+            loss = loss + self.aux_weight * self._aux(pre[:, dead], w.W_dec[dead], (x - x_hat).detach())
+        loss.backward()
+        for _, tensor in w.items():
+            tensor.requires_grad_(False)
+        z = z.detach()
+        active = z > 0
+        cut = z[active].min() if bool(active.any()) else z.new_tensor(float("nan"))
+        return Statistics(loss.detach(), fvu.detach(), active.sum(dim=1).float().mean(), active.any(dim=0), cut)
+
+    def _aux(self, pre: Tensor, W_dec: Tensor, error: Tensor) -> Tensor:
+        """What the dead latents leave of the error, as a share of it."""
+        values, indices = pre.topk(min(self.aux_k, pre.shape[1]), dim=1)
+        z = torch.zeros_like(pre).scatter(1, indices, values.relu())
+        return (z @ W_dec - error).square().sum() / error.square().sum().clamp_min(1e-30)
