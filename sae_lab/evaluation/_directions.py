@@ -1,0 +1,60 @@
+"""What decoder directions alone tell: which point the same way, and which tokens they promote.
+
+Both are products of all directions with something wide (each other, the vocabulary), made for a block of
+latents at a time, so that (d_sae, d_sae) and (d_sae, vocab) never exist.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+if TYPE_CHECKING:
+    from sae_lab.models import Model
+
+BLOCK = 2**25  # elements held at once: 128 MB in float32
+
+
+def nearest_directions(W_dec: torch.Tensor, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Most similar directions, best first: (d_sae, count) ids int32 and cosines float32; -1 and 0 where too few."""
+    d_sae = W_dec.shape[0]
+    ids = np.full((d_sae, count), -1, np.int32)
+    cosines = np.zeros((d_sae, count), np.float32)
+    width = min(count, d_sae - 1)
+    if width == 0:
+        return ids, cosines
+    unit = torch.nn.functional.normalize(W_dec.detach().float(), dim=1)
+    size = max(BLOCK // d_sae, 1)
+    for begin in range(0, d_sae, size):
+        block = unit[begin : begin + size]
+        similar = block @ unit.T
+        own = torch.arange(len(block), device=similar.device)
+        similar[own, own + begin] = -torch.inf
+        values, partners = similar.topk(width, dim=1)
+        ids[begin : begin + size, :width] = partners.cpu().numpy()
+        cosines[begin : begin + size, :width] = values.cpu().numpy()
+    return ids, cosines
+
+
+def promoted_tokens(model: Model, W_dec: torch.Tensor, count: int) -> dict[str, np.ndarray]:
+    """The `count` tokens that each direction promotes and suppresses most, and their logits.
+
+    Directions are taken at length 1, straight to the unembedding: what later layers make of them is left out.
+
+    Returns
+    -------
+    dict
+        top_logit_ids, top_logits, bottom_logit_ids, bottom_logits, each (d_sae, count).
+    """
+    unit = torch.nn.functional.normalize(W_dec.detach().float(), dim=1)
+    count = min(count, model.vocab_size)
+    parts: dict[str, list[np.ndarray]] = {}
+    for block in unit.split(max(BLOCK // model.vocab_size, 1)):
+        logits = model.unembed(block)
+        for side, largest in (("top", True), ("bottom", False)):
+            values, ids = logits.topk(count, dim=1, largest=largest)
+            parts.setdefault(f"{side}_logit_ids", []).append(ids.cpu().numpy().astype(np.int32))
+            parts.setdefault(f"{side}_logits", []).append(values.cpu().numpy())
+    return {name: np.concatenate(arrays) for name, arrays in parts.items()}

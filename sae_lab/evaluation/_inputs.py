@@ -1,0 +1,65 @@
+"""What evaluate and profile check before they begin: that SAE, activations and model belong together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from sae_lab._errors import BadInput, Mismatch
+
+if TYPE_CHECKING:
+    from sae_lab.activations import Activations
+    from sae_lab.models import Model
+    from sae_lab.saes import SAE
+
+
+def check_inputs(sae: SAE, acts: Any, model: Model | None) -> Activations:
+    """`acts` as Activations, when all three fit together; an error that says what does not otherwise."""
+    from sae_lab.activations import as_activations
+    from sae_lab.saes import check_fits
+
+    acts = as_activations(acts)
+    if len(acts) == 0:
+        raise BadInput("these activations have no rows: harvest some text first")
+    check_fits(sae, acts)
+    if model is not None:
+        if not acts.model or not acts.site:
+            raise BadInput(
+                "these activations do not say which model and site they come from, so nothing can be run through the "
+                "model: pass activations made with harvest(), or leave the model out"
+            )
+        if model.identity != acts.model:
+            raise Mismatch(
+                f"these activations come from {acts.model!r}, the model given is {model.identity!r}: "
+                f"load {acts.model!r}, or harvest activations of {model.identity!r}"
+            )
+        model.site(acts.site)
+    return acts
+
+
+def check_counts(least: int, **counts: Any) -> None:
+    """Refuse options that are not whole numbers of at least `least`."""
+    for name, value in counts.items():
+        if isinstance(value, bool) or not hasattr(value, "__index__") or value.__index__() < least:
+            raise BadInput(f"{name}={value!r} cannot be used: give a whole number of at least {least}")
+
+
+def has_tokens(acts: Activations) -> bool:
+    """Whether each row knows its token; a bare array's rows do not."""
+    try:
+        return acts.tokens is not None
+    except BadInput:
+        return False
+
+
+def row_blocks(acts: Activations, size: int, device: torch.device) -> Iterator[tuple[int, torch.Tensor]]:
+    """All rows in order: (number of the first, tensor (n, d_in) float32 on `device`)."""
+    for start in range(0, len(acts), size):
+        yield start, acts[start : start + size].to(device)
+
+
+def sae_name(sae: SAE) -> str:
+    """What to call this SAE: its own name, or what it is."""
+    return str(sae.metadata.get("name") or f"{sae.architecture} {sae.d_sae}")
