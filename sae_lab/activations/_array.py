@@ -1,0 +1,67 @@
+"""Checking arrays that users bring, and numbering their rows as a harvest would."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sae_lab._errors import BadInput
+
+_ROWS = 65_536
+
+
+def checked_array(x: Any) -> Tensor:
+    """Return `x` as a float16 or float32 tensor (rows, d_in) on the CPU; `BadInput` says what is wrong with it."""
+    if not isinstance(x, Tensor | np.ndarray):
+        raise BadInput(f"activations must be a tensor or an array of shape (rows, d_in), not {type(x).__name__}")
+    if isinstance(x, np.ndarray) and x.dtype.kind not in "fiu":
+        raise BadInput(f"activations must be numbers, not {x.dtype}")
+    values = torch.as_tensor(x).detach().cpu()
+    if values.ndim != 2 or 0 in values.shape:
+        raise BadInput(f"activations must have the shape (rows, d_in) with at least one row, not {tuple(values.shape)}")
+    if values.is_complex() or values.dtype == torch.bool:
+        raise BadInput(f"activations must be numbers, not {values.dtype}")
+    if values.dtype not in (torch.float16, torch.float32):
+        values = values.float()
+    for begin in range(0, len(values), _ROWS):
+        finite = torch.isfinite(values[begin : begin + _ROWS]).all(dim=1)
+        if not bool(finite.all()):
+            row = begin + int((~finite).int().argmax())
+            raise BadInput(f"row {row} holds NaN or inf: remove such rows, x[torch.isfinite(x).all(1)]")
+    return values.contiguous()
+
+
+def numbered(
+    n: int, tokens: Sequence[int] | np.ndarray | None, documents: Sequence[int] | np.ndarray | None
+) -> dict[str, np.ndarray]:
+    """Provenance columns of `n` rows from their tokens and documents; empty without tokens."""
+    if tokens is None:
+        if documents is not None:
+            raise BadInput("documents are known but tokens are not: pass tokens as well")
+        return {}
+    ids = _column("tokens", tokens, n)
+    group = np.zeros(n, np.int32) if documents is None else _column("documents", documents, n)
+    begins = np.flatnonzero(np.concatenate([[True], group[1:] != group[:-1]]))
+    if len(np.unique(group)) != len(begins):
+        raise BadInput("the rows of one document must follow each other: sort them by document")
+    lengths = np.diff(np.append(begins, n))
+    return {
+        "tokens": ids,
+        "sequences": np.repeat(np.arange(len(begins), dtype=np.int32), lengths),
+        "documents": group,
+        "positions": (np.arange(n) - np.repeat(begins, lengths)).astype(np.int32),
+        "special": np.zeros(n, np.bool_),
+        "sequence_ids": ids,
+        "sequence_lengths": lengths.astype(np.int32),
+    }
+
+
+def _column(name: str, values: Any, n: int) -> np.ndarray:
+    column = np.asarray(values)
+    if column.shape != (n,) or column.dtype.kind not in "iu":
+        raise BadInput(f"{name} must be {n:,} whole numbers, one a row, not {column.dtype} of shape {column.shape}")
+    return column.astype(np.int32)
