@@ -116,7 +116,8 @@ def _write(path: Path | str, title: str, body: str, *, state: Mapping[str, Any],
     parts = [
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">',
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n<meta name="color-scheme" content="light dark">',
+        '<meta name="viewport" content="width=device-width, initial-scale=1">',
+        '<meta name="color-scheme" content="light dark">',
         f"<title>{html.escape(title)}</title>\n<style>\n{_file('page.css')}</style>\n</head>\n<body>\n{body}",
     ]
     saved = {"version_major": 2, "version_minor": 0, "state": state}
@@ -130,8 +131,10 @@ def _write(path: Path | str, title: str, body: str, *, state: Mapping[str, Any],
 
 def _needed(saved: Mapping[str, Any], shown: Iterable[str]) -> dict[str, Any]:
     """The models that are shown, those they refer to, and the links between them; nothing else is carried along."""
-    references = {key: set(_REFERENCE.findall(json.dumps(record["state"]))) & saved.keys() for key, record in saved.items()}
-    needed, new = set(), {key for key in shown if key in saved}
+    named = {key: set(_REFERENCE.findall(json.dumps(record["state"]))) for key, record in saved.items()}
+    references = {key: ids & saved.keys() for key, ids in named.items()}
+    needed: set[str] = set()
+    new = {key for key in shown if key in saved}
     while new:
         needed |= new
         new = set().union(*(references[key] for key in new)) - needed

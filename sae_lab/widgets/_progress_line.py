@@ -17,8 +17,14 @@ if TYPE_CHECKING:
 
 INTERVAL = 0.1  # seconds between updates
 # Colours are mixed from the text's own, so the line suits a light and a dark notebook.
-_LINE = "font-size:13px;line-height:1.6;font-variant-numeric:tabular-nums;display:flex;flex-wrap:wrap;align-items:center;gap:0 12px"
-_TRACK = "display:inline-block;width:160px;height:5px;border-radius:3px;overflow:hidden;background:color-mix(in srgb,currentColor 14%,transparent)"
+_LINE = (
+    "font-size:13px;line-height:1.6;font-variant-numeric:tabular-nums;"
+    "display:flex;flex-wrap:wrap;align-items:center;gap:0 12px"
+)
+_TRACK = (
+    "display:inline-block;width:160px;height:5px;border-radius:3px;overflow:hidden;"
+    "background:color-mix(in srgb,currentColor 14%,transparent)"
+)
 _FILL = "display:block;height:100%;border-radius:3px;background:color-mix(in srgb,currentColor 60%,transparent)"
 
 

@@ -68,7 +68,8 @@ class Monitor(Widget):
         self._remove_listener: Callable[[], Any] | None = None
         first = run.snapshot()
         # The button's message waits until a cell that blocks the kernel has ended: there only an interrupt helps.
-        super().__init__(stoppable=bool(getattr(run, "background", True)), **_traits(first), curves=_curves(run.history))
+        stoppable = bool(getattr(run, "background", True))
+        super().__init__(stoppable=stoppable, curves=_curves(run.history), **_traits(first))
         self._steps = first.get("steps")
         self._throttle: Throttle[Mapping[str, Any]] = Throttle(self._publish)
         if self.status == RUNNING:

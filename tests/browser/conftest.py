@@ -26,10 +26,15 @@ from playwright.sync_api import BrowserContext, ConsoleMessage, Locator, Page, R
 
 from sae_lab.widgets._base import STATIC
 
-CHROMIUM_ARGS = (
-    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync"
-).split()
+CHROMIUM_ARGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 INSIDE = ("about:", "blob:", "data:", "file:")
 
 
@@ -117,7 +122,8 @@ globalThis.bridge = {
   receive(id, { method, state, content, buffers }) {
     const model = this.host.models.get(id);
     if (method === "update") model?.take(saelab.restore(state, buffers));
-    if (method === "custom") model?.emit("msg:custom", content, buffers.map((b) => saelab.restore({}, [{ path: ["b"], data: b.data }]).b));
+    const unpack = ({ data }) => saelab.restore({}, [{ path: ["b"], data }]).b;
+    if (method === "custom") model?.emit("msg:custom", content, buffers.map(unpack));
   },
 };
 </script></body></html>"""
@@ -180,7 +186,7 @@ class PageComm(BaseComm):
 
     mount: Mount
 
-    def publish_msg(self, msg_type: str, data: Any = None, metadata: Any = None, buffers: Any = None, **keys: Any) -> None:
+    def publish_msg(self, msg_type: str, data: Any = None, metadata: Any = None, buffers: Any = None, **_: Any) -> None:
         if msg_type == "comm_msg" and data.get("method") in ("update", "custom"):
             self.mount.to_page(self.comm_id, data, buffers or [])
 
