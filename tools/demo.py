@@ -9,6 +9,7 @@ Each code cell is a line on the terminal: its number, the heading it stands unde
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import threading
 import time
@@ -90,7 +91,9 @@ class Ticker:
 def execute(notebook, folder: Path, ticker: Ticker) -> None:
     """Run every cell of `notebook` in place, in a kernel of this very Python, started in `folder`."""
     # No folders to look in: the specification of the ipykernel beside us is used, never one that lies about.
-    manager = AsyncKernelManager(kernel_spec_manager=KernelSpecManager(kernel_dirs=[]))
+    # Sockets in the file system where there are such: no port is opened for others on this machine to find.
+    transport = "ipc" if os.name == "posix" else "tcp"
+    manager = AsyncKernelManager(transport=transport, kernel_spec_manager=KernelSpecManager(kernel_dirs=[]))
     client = NotebookClient(
         notebook,
         km=manager,
@@ -104,9 +107,9 @@ def execute(notebook, folder: Path, ticker: Ticker) -> None:
 
 def fetch_demo_model() -> None:
     """Put the demo model into the cache before the notebook starts, where its progress can be seen."""
-    from sae_lab.models._demo import load_demo
+    from sae_lab.models._demo import demo_folder
 
-    load_demo()
+    demo_folder()
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -118,6 +121,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if not options.notebook.is_file():
         parser.error(f"there is no notebook at {options.notebook}")
+
+    from sae_lab.widgets._pages import notebook_page  # found missing now rather than after minutes of work
 
     started = time.monotonic()
     if not options.no_model:
@@ -147,8 +152,6 @@ def main(arguments: list[str] | None = None) -> int:
         ticker.fail()
         print(f"\nThe notebook did not run to its end: {problem}\nAs far as it came: {executed}", file=sys.stderr)
         return 130 if problem == "interrupted" else 1
-
-    from sae_lab.widgets._pages import notebook_page
 
     notebook_page(executed, page)
     print(

@@ -64,5 +64,5 @@ fi
 echo "torch==$(installed_torch)" >>"$held"
 
 echo "Installing sae_lab and what it needs into $VENV (some minutes the first time)"
-pip -c "$held" "hatchling>=1.27"
+pip -c "$held" "hatchling>=1.27" editables # what builds sae_lab itself
 pip -c "$held" --no-build-isolation -e "$@"
