@@ -92,22 +92,33 @@ def test_stop_from_the_page_stops_the_run():
     assert run.stop_asked.is_set()
 
 
-def test_page_and_training_thread_may_write_at_once(monkeypatch):
-    monkeypatch.setattr("sae_lab.widgets.monitor.Throttle", Unthrottled)
-    run = TrainingRun(steps=300)
-    monitor = Monitor(run)
-    thread = threading.Thread(target=run.add, args=(300,))
+def test_page_and_training_thread_never_write_at_once():
+    run = TrainingRun(steps=30)
+    monitor = Overlaps(run)
+    monitor._throttle = Throttle(monitor._publish, interval=0)
+    thread = threading.Thread(target=run.add, args=(30,))
     thread.start()
-    for flip in range(300):
-        monitor.set_state({"log_scale": flip % 2 == 0})
+    flips = 0
+    while thread.is_alive():
+        monitor.set_state({"log_scale": flips % 2 == 0})
+        flips += 1
     thread.join()
-    run.end()
-    assert monitor.now["step"] == 300
+    assert monitor.now["step"] == 30
+    assert flips > 1
+    assert monitor.overlaps == 0
 
 
-class Unthrottled:
-    def __init__(self, fn):
-        self.offer = lambda value, at_once=False: fn(value)
+class Overlaps(Monitor):
+    """Counts the changes of traits that begin while another thread's change goes on."""
+
+    overlaps, inside = 0, 0
+
+    def notify_change(self, change):
+        self.overlaps += self.inside > 0
+        self.inside += 1
+        time.sleep(0.001)
+        super().notify_change(change)
+        self.inside -= 1
 
 
 def test_a_broken_picture_does_not_end_the_run():
