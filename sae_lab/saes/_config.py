@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Gate = Literal["topk", "threshold"]
+Selection = Literal["row_topk", "batch_topk", "positive"]
 ARCHITECTURES: dict[str, type[SAEConfig]] = {}
 
 
@@ -34,7 +35,7 @@ class SAEConfig:
     """The name that stands in saved files."""
     gate: ClassVar[Gate]
     """How a trained SAE decides what is active: the k largest of a row, or all above a threshold."""
-    selection: ClassVar[Literal["row_topk", "batch_topk", "positive"]]
+    selection: ClassVar[Selection]
     """Which latents are kept while training; the step's kernels implement these rules."""
 
     d_sae: int
@@ -77,11 +78,12 @@ class SAEConfig:
         cls = ARCHITECTURES.get(str(name))
         if cls is None:
             close = nearest(str(name), ARCHITECTURES) or sorted(ARCHITECTURES)
-            raise BadInput(f"unknown architecture {name!r}: this sae_lab knows {', '.join(sorted(ARCHITECTURES))} (nearest: {close[0]})")
-        known = {field.name for field in dataclasses.fields(cls)}
-        strange = sorted(set(values) - known)
+            known = ", ".join(sorted(ARCHITECTURES))
+            raise BadInput(f"unknown architecture {name!r}: this sae_lab knows {known} (nearest: {close[0]})")
+        options = {field.name for field in dataclasses.fields(cls)}
+        strange = sorted(set(values) - options)
         if strange:
-            raise BadInput(f"{cls.__name__} has no option {strange[0]!r}; it has {', '.join(sorted(known))}")
+            raise BadInput(f"{cls.__name__} has no option {strange[0]!r}; it has {', '.join(sorted(options))}")
         return cls(**values)
 
 

@@ -22,9 +22,10 @@ def check_fits(sae: SAE, acts: Activations) -> None:
         They do not belong together; the message says in what.
     """
     if sae.d_in != acts.d_in:
+        home = sae.metadata.get("model") or "the model that it was trained on"
         raise Mismatch(
             f"this SAE reads activations of width {sae.d_in}, these have width {acts.d_in}: harvest them at "
-            f"{sae.metadata.get('site') or 'the site'} of {sae.metadata.get('model') or 'the model that the SAE was trained on'}"
+            f"{sae.metadata.get('site') or 'the site'} of {home}"
         )
     for key in ("model", "site"):
         ours, theirs = sae.metadata.get(key), acts.metadata.get(key)

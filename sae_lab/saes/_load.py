@@ -45,10 +45,11 @@ def load_sae(
         if width is not None or seed is not None:
             raise BadInput("width and seed choose among the demo SAEs; a folder holds one SAE: leave them out")
         if not Path(name_or_path).is_dir() and "/" not in str(name_or_path).strip("/"):
-            raise BadInput(f"no SAE called {str(name_or_path)!r}: there is 'demo' (widths {_widths()}), or give the folder of a saved one")
+            known = f"'demo' (widths {_widths()})"
+            raise BadInput(f"no SAE called {str(name_or_path)!r}: there is {known}, or give the folder of a saved one")
         return SAE.load(name_or_path, device=device)
     shipped = _shipped()
-    wanted = max((w for w, _ in shipped), default=None) if width is None else width
+    wanted = max((w for w, _ in shipped), default=0) if width is None else width
     seeds = sorted(s for w, s in shipped if w == wanted)
     if not seeds:
         raise BadInput(f"no demo SAE of width {wanted}: there are widths {_widths()}")

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional
 
 from sae_lab._errors import BadInput, CorruptFile
 from sae_lab.saes._config import Gate, SAEConfig
@@ -39,7 +39,7 @@ class Sparse(NamedTuple):
 
 
 class SAE(nn.Module):
-    """A trained sparse autoencoder.
+    """A trained sparse autoencoder. Its weights ask for no gradient; `requires_grad_()` changes that.
 
     Parameters
     ----------
@@ -90,18 +90,26 @@ class SAE(nn.Module):
         limits = torch.as_tensor(threshold, dtype=torch.float32)
         limits = limits.expand(d_sae).clone() if limits.ndim == 0 else limits
         parts = {"W_enc": W_enc, "W_dec": W_dec, "b_enc": b_enc, "b_dec": b_dec, "threshold": limits}
-        expected = {"W_enc": (d_sae, d_in), "W_dec": (d_sae, d_in), "b_enc": (d_sae,), "b_dec": (d_in,), "threshold": (d_sae,)}
+        expected = {
+            "W_enc": (d_sae, d_in),
+            "W_dec": (d_sae, d_in),
+            "b_enc": (d_sae,),
+            "b_dec": (d_in,),
+            "threshold": (d_sae,),
+        }
         for name, part in parts.items():
             if tuple(part.shape) != expected[name]:
-                raise BadInput(f"{name} has shape {tuple(part.shape)}, but with W_dec {(d_sae, d_in)} it must be {expected[name]}")
+                raise BadInput(
+                    f"{name} has shape {tuple(part.shape)}, but with W_dec {(d_sae, d_in)} it must be {expected[name]}"
+                )
             if not torch.isfinite(part).all():
-                raise BadInput(f"{name} holds NaN or infinity at {_first_bad(part)}: this SAE cannot be used; train or load it again")
+                raise BadInput(f"{name} holds NaN or infinity at {_first_bad(part)}: load or train it anew")
         if gate not in ("topk", "threshold"):
             raise BadInput(f"gate must be 'topk' or 'threshold', not {gate!r}")
         if gate == "topk" and (k is None or not 1 <= k <= d_sae):
             raise BadInput(f"a topk gate needs k between 1 and d_sae={d_sae}, not {k!r}")
         for name in ("W_enc", "W_dec", "b_enc", "b_dec"):
-            setattr(self, name, nn.Parameter(parts[name].detach().to(torch.float32).contiguous()))
+            setattr(self, name, nn.Parameter(parts[name].detach().to(torch.float32).contiguous(), requires_grad=False))
         self.register_buffer("threshold", limits.detach().to(device=W_dec.device, dtype=torch.float32).contiguous())
         self.gate: Gate = gate
         self.k = k
@@ -128,7 +136,7 @@ class SAE(nn.Module):
     def pre_activations(self, x: Tensor) -> Tensor:
         """W_enc (x - b_dec) + b_enc: (..., d_sae), before the gate, for raw activations (..., d_in)."""
         x = self._rows(x)
-        return F.linear(x - self.b_dec if self.center else x, self.W_enc, self.b_enc)
+        return functional.linear(x - self.b_dec if self.center else x, self.W_enc, self.b_enc)
 
     def encode(self, x: Tensor) -> Tensor:
         """Activations of all latents, (..., d_sae), zero where inactive, for raw activations (..., d_in)."""
@@ -143,8 +151,8 @@ class SAE(nn.Module):
         x = self._rows(x)
         blocks = [self._sparse_block(rows) for rows in x.reshape(-1, self.d_in).split(BLOCK)]
         width = max((block.values.shape[1] for block in blocks), default=1)
-        values = [F.pad(block.values, (0, width - block.values.shape[1])) for block in blocks]
-        indices = [F.pad(block.indices, (0, width - block.indices.shape[1])) for block in blocks]
+        values = [functional.pad(block.values, (0, width - block.values.shape[1])) for block in blocks]
+        indices = [functional.pad(block.indices, (0, width - block.indices.shape[1])) for block in blocks]
         shape = (*x.shape[:-1], width)
         if not blocks:
             return Sparse(x.new_zeros(shape), torch.zeros(shape, dtype=torch.int64, device=x.device))
@@ -161,7 +169,7 @@ class SAE(nn.Module):
         if values.shape != indices.shape:
             raise BadInput(f"values {tuple(values.shape)} and indices {tuple(indices.shape)} must have the same shape")
         flat = indices.reshape(-1, indices.shape[-1]), values.reshape(-1, values.shape[-1]).to(self.W_dec.dtype)
-        sums = F.embedding_bag(flat[0], self.W_dec, mode="sum", per_sample_weights=flat[1])
+        sums = functional.embedding_bag(flat[0], self.W_dec, mode="sum", per_sample_weights=flat[1])
         return sums.reshape(*values.shape[:-1], self.d_in) + self.b_dec
 
     def forward(self, x: Tensor) -> Tensor:
@@ -179,8 +187,9 @@ class SAE(nn.Module):
         if self.gate == "topk":
             return self.encode(x)[..., which]
         x = self._rows(x)
-        pre = F.linear(x - self.b_dec if self.center else x, self.W_enc[which].reshape(-1, self.d_in)) + self.b_enc[which].reshape(-1)
-        z = torch.where(pre > self.threshold[which].reshape(-1), pre.relu(), 0.0)
+        few = which.reshape(-1)
+        pre = functional.linear(x - self.b_dec if self.center else x, self.W_enc[few], self.b_enc[few])
+        z = torch.where(pre > self.threshold[few], pre.relu(), 0.0)
         return z.reshape(*x.shape[:-1], *which.shape)
 
     def save(self, path: Path | str, *, dtype: str = "float32") -> Path:
@@ -206,7 +215,9 @@ class SAE(nn.Module):
 
     def _rows(self, x: Tensor) -> Tensor:
         if x.shape[-1:] != (self.d_in,):
-            raise BadInput(f"this SAE reads activations of width {self.d_in}, got shape {tuple(x.shape)}: check the model and the site")
+            raise BadInput(
+                f"this SAE reads rows of width {self.d_in}, got shape {tuple(x.shape)}: check the model and the site"
+            )
         return x.to(device=self.device, dtype=self.W_enc.dtype)
 
     def _gate(self, pre: Tensor) -> Tensor:
@@ -226,7 +237,7 @@ class SAE(nn.Module):
         return Sparse(values, torch.where(values > 0, indices, 0))
 
 
-def from_parts(parts: dict[str, Tensor], where: Path, **facts: Any) -> SAE:
+def from_parts(parts: dict[str, Any], where: Path, **facts: Any) -> SAE:
     """Build an SAE from what a file held; what does not fit is the file's fault, and is said so."""
     try:
         return SAE(**parts, **facts)

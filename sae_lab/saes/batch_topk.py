@@ -21,7 +21,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from sae_lab.saes._config import Gate
+from sae_lab.saes._config import Gate, Selection
 from sae_lab.saes.topk import TopK
 
 if TYPE_CHECKING:
@@ -34,12 +34,13 @@ class BatchTopK(TopK):
 
     architecture: ClassVar[str] = "batch_topk"
     gate: ClassVar[Gate] = "threshold"
-    selection: ClassVar = "batch_topk"
+    selection: ClassVar[Selection] = "batch_topk"
 
     k: int = 32
     """Latents active on a row, on average."""
 
     def select(self, pre: Tensor) -> Tensor:
+        """Keep the k * B largest positive ones of the batch."""
         positive = pre.relu()
         kept = self.k * pre.shape[:-1].numel()
         cut = positive.detach().flatten().topk(kept).values[-1]

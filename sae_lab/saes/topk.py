@@ -22,7 +22,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from sae_lab.saes._config import Gate, SAEConfig, check_aux, check_k
+from sae_lab.saes._config import Gate, SAEConfig, Selection, check_aux, check_k
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,7 +34,7 @@ class TopK(SAEConfig):
 
     architecture: ClassVar[str] = "topk"
     gate: ClassVar[Gate] = "topk"
-    selection: ClassVar = "row_topk"
+    selection: ClassVar[Selection] = "row_topk"
 
     k: int = 32
     """Latents active on each row."""
@@ -50,13 +50,16 @@ class TopK(SAEConfig):
 
     @property
     def active(self) -> int:
+        """`k`."""
         return self.k
 
     @property
     def aux(self) -> tuple[int | None, float]:
+        """`aux_k` and `aux_weight`."""
         return self.aux_k, self.aux_weight
 
     def select(self, pre: Tensor) -> Tensor:
+        """Keep the k largest of each row, as far as they are positive."""
         import torch
 
         values, indices = pre.topk(self.k, dim=-1)

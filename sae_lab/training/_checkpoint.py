@@ -38,7 +38,7 @@ class Checkpoint:
             self._lock.close()
             self._lock = None
             raise BadInput(
-                f"another run is writing to the checkpoint {self.path}: stop it first, or give this run a path of its own"
+                f"another run is writing to the checkpoint {self.path}: stop it first, or choose another path"
             )
         for left in self.path.glob(".*.tmp"):  # half-written by a run that was killed
             shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
@@ -65,7 +65,9 @@ class Checkpoint:
             raise BadInput(f"no checkpoint at {self.path}: give the folder that train(..., checkpoint=...) wrote")
         state = read_json(self.path / "latest.json", "checkpoint's index").get("state")
         if not isinstance(state, str) or not (self.path / state).is_dir():
-            raise CorruptFile(f"the checkpoint {self.path} has lost its state {state!r}: restore the folder, or train anew")
+            raise CorruptFile(
+                f"the checkpoint {self.path} has lost its state {state!r}: restore the folder, or train anew"
+            )
         return load_bundle(self.path / state, KIND)
 
     def close(self) -> None:

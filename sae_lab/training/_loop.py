@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -132,7 +133,12 @@ class Loop:
         """Write a checkpoint."""
         assert self.checkpoint is not None
         state = self.state
-        meta = {"step": state.step, "config": state.config.to_dict(), "settings": state.settings.to_dict(), **self.facts}
+        meta = {
+            "step": state.step,
+            "config": state.config.to_dict(),
+            "settings": state.settings.to_dict(),
+            **self.facts,
+        }
         meta |= {"history": self.lines, "latest": self.latest, "seconds": self._seconds()}
         self.checkpoint.save(meta, state.arrays())
 
@@ -142,7 +148,7 @@ class Loop:
         self.lines, self.latest = list(meta["history"]), dict(meta["latest"])
         self._seconds_before, self._first_step = float(meta["seconds"]), self.state.step
 
-    def _turn(self) -> threading.RLock:  # type: ignore[valid-type]  # RLock is a function to the type checker
+    def _turn(self) -> AbstractContextManager[bool]:
         """The lock for one step, after those who wait for it: locks are not fair by themselves."""
         while self._visitors:
             time.sleep(0.0005)

@@ -114,8 +114,11 @@ class TrainingRun:
         return remove
 
     def snapshot(self) -> dict[str, Any]:
-        """The newest figures: step, steps, tokens, loss, fvu, l0, dead (0 to 1), rows_per_second, seconds,
-        seconds_left, status, title. Figures not known yet are None."""
+        """Return the newest figures by name; those not known yet are None.
+
+        Names: step, steps, tokens, loss, fvu, l0, dead (share of latents, 0 to 1), rows_per_second, seconds,
+        seconds_left, status, title.
+        """
         return {**self._loop.figures(), "status": self.status, "title": self._title}
 
     def __repr__(self) -> str:
@@ -147,7 +150,7 @@ class TrainingRun:
         if progress and _views.in_notebook() and _views.has_view(self):
             from IPython.display import display
 
-            display(_views.view(self))  # type: ignore[no-untyped-call]  # IPython has no types
+            display(_views.view(self))
             yield
             return
         size = self._loop.state.settings.batch_size

@@ -73,7 +73,9 @@ def plan(
 ) -> Settings:
     """Check the wishes of `train` and turn them into settings for `rows` rows of data."""
     positive_int("batch_size", batch_size)
-    asked = {name: value for name, value in (("steps", steps), ("tokens", tokens), ("epochs", epochs)) if value is not None}
+    asked = {
+        name: value for name, value in (("steps", steps), ("tokens", tokens), ("epochs", epochs)) if value is not None
+    }
     if len(asked) > 1:
         raise BadInput(f"give one of steps, tokens and epochs, not {' and '.join(asked)}: each fixes how long to train")
     for name, value in asked.items():
@@ -130,6 +132,11 @@ def ramp(step: int, settings: Settings) -> float:
 
 def _share(name: str, value: float | int, steps: int) -> int:
     """Steps from a number of steps (int) or from a share of all of them (float below 1)."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0 or (isinstance(value, float) and value > 1):
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, (int, float))
+        or not value >= 0
+        or (isinstance(value, float) and value > 1)
+    ):
         raise BadInput(f"{name} must be a number of steps (int) or a share of them (float from 0 to 1), not {value!r}")
     return min(round(value * steps) if isinstance(value, float) else value, steps)

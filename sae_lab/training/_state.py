@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.nn import functional
 
 from sae_lab._errors import BadInput, CorruptFile
 from sae_lab.saes import SAE, SAEConfig
@@ -26,6 +26,9 @@ from sae_lab.training._threshold import RunningThreshold
 
 if TYPE_CHECKING:
     from sae_lab.activations import Activations
+
+
+INITIAL_ROWS = 1024  # looked at to scale the first encoder
 
 
 class TrainingState:
@@ -116,7 +119,10 @@ class TrainingState:
         current = self.arrays()
         for name, tensor in {**dict(self.weights.items()), "silent": self.dead.silent}.items():
             if name not in stored or stored[name].shape != tensor.shape:
-                raise CorruptFile(f"the checkpoint {where} has no {name!r} of shape {tuple(tensor.shape)}: use an older copy, or train anew")
+                raise CorruptFile(
+                    f"the checkpoint {where} has no {name!r} of shape {tuple(tensor.shape)}: "
+                    f"use an older copy, or train anew"
+                )
             tensor.copy_(stored[name])
         missing = sorted((set(current) | {"dead", "step"}) - set(stored))
         if missing:
@@ -137,14 +143,16 @@ def input_scale(acts: Activations) -> float:
 
 
 def _initial_weights(config: SAEConfig, acts: Activations, scale: float, seed: int, device: torch.device) -> Weights:
-    """Random unit decoder rows, the encoder tied to them, and the mean of the rows as decoder bias."""
+    """Random unit decoder rows, the encoder tied to them but for one factor, the mean of the rows as decoder bias."""
     # a seed of its own for this purpose: the same number also orders the rows, and may have made the data
     digest = hashlib.sha256(f"sae_lab: initial weights: {seed}".encode()).digest()
     generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
-    W_dec = F.normalize(torch.randn(config.d_sae, acts.d_in, generator=generator), dim=1)
-    return Weights(
-        W_enc=W_dec.to(device, copy=True),
-        W_dec=W_dec.to(device, copy=True),
-        b_enc=torch.zeros(config.d_sae, device=device),
-        b_dec=(acts.mean.float() * scale).to(device, copy=True),
-    )
+    W_dec = functional.normalize(torch.randn(config.d_sae, acts.d_in, generator=generator), dim=1)
+    b_dec = acts.mean.float() * scale
+    some = torch.linspace(0, len(acts) - 1, min(INITIAL_ROWS, len(acts))).long()
+    centred = acts[some] * scale - b_dec
+    decoded = config.select(centred @ W_dec.T) @ W_dec
+    # the factor on the encoder with which the first reconstruction is the best it can be, by least squares
+    fit = float((decoded * centred).sum() / decoded.square().sum().clamp_min(1e-12))
+    start = {"W_enc": W_dec * max(fit, 0.01), "W_dec": W_dec, "b_enc": torch.zeros(config.d_sae), "b_dec": b_dec}
+    return Weights(**{name: tensor.to(device, copy=True) for name, tensor in start.items()})

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.nn import functional
 
 from sae_lab.saes import SAEConfig
 
@@ -132,7 +132,7 @@ class Kernel:
         torch.nn.utils.clip_grad_norm_([tensor for _, tensor in self.weights.items()], self.optimiser.clip)
         self.adam.param_groups[0]["lr"] = lr
         self.adam.step()
-        F.normalize(W_dec, dim=1, out=W_dec)
+        functional.normalize(W_dec, dim=1, out=W_dec)
 
     def moments(self) -> dict[str, Tensor]:
         """Adam's memory by name, for checkpoints."""
@@ -145,6 +145,10 @@ class Kernel:
     def set_moments(self, moments: dict[str, Tensor]) -> None:
         """Put back what `moments` gave."""
         for name, tensor in self.weights.items():
-            stored = {key: moments[f"adam.{name}.{key}"] for key in ("step", "exp_avg", "exp_avg_sq") if f"adam.{name}.{key}" in moments}
+            stored = {
+                key: moments[f"adam.{name}.{key}"]
+                for key in ("step", "exp_avg", "exp_avg_sq")
+                if f"adam.{name}.{key}" in moments
+            }
             if stored:
                 self.adam.state[tensor] = {key: value.to(tensor.device).clone() for key, value in stored.items()}

@@ -7,8 +7,8 @@ the end it is set exactly: such that over training rows the mean number of activ
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.nn import functional
 
 from sae_lab.training._step import Weights
 
@@ -48,7 +48,7 @@ def calibrate(weights: Weights, batches: list[Tensor], k: int, guess: float) -> 
         found = []
         for x in batches:
             for block in x.split(BLOCK):
-                pre = F.linear(block - weights.b_dec, weights.W_enc, weights.b_enc)
+                pre = functional.linear(block - weights.b_dec, weights.W_enc, weights.b_enc)
                 found.append(pre[pre > floor].cpu())
         values = torch.cat(found)
         if len(values) > wanted:

@@ -96,17 +96,28 @@ def train(
     from sae_lab.activations import as_activations
 
     if not isinstance(config, SAEConfig):
-        raise BadInput(f"the first argument says what to train, such as sl.TopK(d_sae=4096, k=32), not a {type(config).__name__}")
+        raise BadInput(
+            f"the first argument says what to train, such as sl.TopK(d_sae=4096, k=32), not a {type(config).__name__}"
+        )
     if checkpoint_every is not None:
         positive_int("checkpoint_every", checkpoint_every)
     data = as_activations(acts)
     lengths: dict[str, Any] = {"steps": steps, "tokens": tokens, "epochs": epochs}
-    shape: dict[str, Any] = {"warmup": warmup, "decay": decay, "schedule": schedule, "dead_window": dead_window, "clip": clip}
+    shape: dict[str, Any] = {
+        "warmup": warmup,
+        "decay": decay,
+        "schedule": schedule,
+        "dead_window": dead_window,
+        "clip": clip,
+    }
     settings = plan(config, len(data), **lengths, batch_size=batch_size, lr=lr, seed=seed, **shape)
     place = None if checkpoint is None else Checkpoint(checkpoint)
     try:
         if place is not None and place.exists:
-            raise BadInput(f"{checkpoint} holds a run already: sl.resume({str(checkpoint)!r}, acts) continues it; or delete it, or choose another path")
+            raise BadInput(
+                f"{checkpoint} holds a run already: sl.resume({str(checkpoint)!r}, acts) continues it; "
+                f"or delete it, or choose another path"
+            )
         state = TrainingState(config, settings, data, _device(device))
     except BaseException:
         if place is not None:
@@ -151,16 +162,25 @@ def resume(
         meta, arrays = place.load()
         try:
             config, settings = SAEConfig.from_dict(meta["config"]), Settings(**meta["settings"])
-            fingerprint, facts = meta["fingerprint"], {key: meta[key] for key in ("fingerprint", "data_path", "metadata")}
+            fingerprint, facts = (
+                meta["fingerprint"],
+                {key: meta[key] for key in ("fingerprint", "data_path", "metadata")},
+            )
         except (KeyError, TypeError) as error:
-            raise CorruptFile(f"the checkpoint {path} lacks an entry ({error}): use an older copy, or train anew") from error
+            raise CorruptFile(
+                f"the checkpoint {path} lacks an entry ({error}): use an older copy, or train anew"
+            ) from error
         if acts is None:
             if not facts["data_path"]:
-                raise BadInput("give the activations of this run, sl.resume(path, acts): it was not trained from a folder")
+                raise BadInput(
+                    "give the activations of this run, sl.resume(path, acts): it was not trained from a folder"
+                )
             acts = Activations.open(facts["data_path"])
         data = as_activations(acts)
         if data.fingerprint != fingerprint:
-            raise Mismatch(f"these are not the activations that the run at {path} was trained on: give those, or start a new run")
+            raise Mismatch(
+                f"these are not the activations that the run at {path} was trained on: give those, or start a new run"
+            )
         loop = Loop(TrainingState(config, settings, data, _device(device)), data, facts, place, checkpoint_every)
         loop.restore(meta, arrays, str(path))
     except BaseException:
@@ -198,5 +218,7 @@ def _device(device: str | torch.device) -> torch.device:
         chosen = torch.device(device)
         torch.zeros(1, device=chosen)
     except (RuntimeError, AssertionError) as error:
-        raise BadInput(f"device {device!r} cannot be used here ({str(error).splitlines()[0]}): try device='auto'") from error
+        raise BadInput(
+            f"device {device!r} cannot be used here ({str(error).splitlines()[0]}): try device='auto'"
+        ) from error
     return chosen

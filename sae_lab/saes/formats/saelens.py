@@ -58,7 +58,13 @@ def save(sae: SAE, path: Path | str, *, dtype: str = "float32") -> Path:
     if not all(np.isfinite(array).all() for array in arrays.values()):
         raise BadInput("a weight is too large for float16: save with dtype='float32'")
     arrays |= {name: getattr(sae, name).detach().cpu().numpy() for name in ("b_enc", "b_dec")}
-    cfg: dict[str, Any] = {"architecture": _peer_name(sae), "d_in": sae.d_in, "d_sae": sae.d_sae, "dtype": "float32", "device": "cpu"}
+    cfg: dict[str, Any] = {
+        "architecture": _peer_name(sae),
+        "d_in": sae.d_in,
+        "d_sae": sae.d_sae,
+        "dtype": "float32",
+        "device": "cpu",
+    }
     cfg |= {"apply_b_dec_to_input": sae.center, "normalize_activations": "none", "reshape_activations": "none"}
     if sae.gate == "topk":
         cfg |= {"k": sae.k, "rescale_acts_by_decoder_norm": False}
@@ -85,17 +91,25 @@ def load(path: Path | str) -> SAE:
     """
     path = refuse_pickle(path)
     if not path.is_dir():
-        raise BadInput(f"no saved SAE at {path}: give the folder that SAE.save() wrote (it holds {CONFIG} and {WEIGHTS})")
+        raise BadInput(
+            f"no saved SAE at {path}: give the folder that SAE.save() wrote (it holds {CONFIG} and {WEIGHTS})"
+        )
     cfg = read_json(path / CONFIG, "SAE's configuration")
     _refuse_pickled_weights(path)
     architecture = cfg.get("architecture")
     if architecture not in READABLE:
-        raise BadInput(f"{path / CONFIG}: unknown architecture {architecture!r}; this reader knows {', '.join(READABLE)}")
+        raise BadInput(
+            f"{path / CONFIG}: unknown architecture {architecture!r}; this reader knows {', '.join(READABLE)}"
+        )
     for key in ("normalize_activations", "reshape_activations"):
         if cfg.get(key, "none") not in ("none", None):
-            raise BadInput(f"{path / CONFIG}: {key}={cfg[key]!r} is not supported; fold it into the weights with SAELens first")
+            raise BadInput(
+                f"{path / CONFIG}: {key}={cfg[key]!r} is not supported; fold it into the weights with SAELens first"
+            )
     if cfg.get("rescale_acts_by_decoder_norm"):
-        raise BadInput(f"{path / CONFIG}: rescale_acts_by_decoder_norm is not supported; save it for inference with SAELens first")
+        raise BadInput(
+            f"{path / CONFIG}: rescale_acts_by_decoder_norm is not supported; save it for inference with SAELens first"
+        )
     own = cfg.get("sae_lab") or {}
     if own.get("schema", 1) != 1:
         raise BadInput(f"{path} was saved with schema {own['schema']}, newer than this sae_lab reads: upgrade sae-lab")
@@ -105,13 +119,17 @@ def load(path: Path | str) -> SAE:
     needed = ["W_enc", "W_dec", "b_enc", "b_dec"] + (["threshold"] if architecture == "jumprelu" else [])
     for name in needed:
         if name not in arrays:
-            raise CorruptFile(f"{path / WEIGHTS} has no tensor {name!r}; a {architecture} SAE needs {', '.join(needed)}")
+            raise CorruptFile(
+                f"{path / WEIGHTS} has no tensor {name!r}; a {architecture} SAE needs {', '.join(needed)}"
+            )
     parts = {name: torch.from_numpy(arrays[name]).float() for name in needed}
     if parts["W_enc"].ndim == 2:
         parts["W_enc"] = parts["W_enc"].T.contiguous()
     for key, size in (("d_in", parts["W_dec"].shape[-1]), ("d_sae", parts["W_dec"].shape[0])):
         if cfg.get(key, size) != size:
-            raise CorruptFile(f"{path}: {CONFIG} says {key}={cfg[key]}, but the weights have {size}: restore the folder")
+            raise CorruptFile(
+                f"{path}: {CONFIG} says {key}={cfg[key]}, but the weights have {size}: restore the folder"
+            )
     metadata = own.get("metadata")
     return from_parts(
         parts,
@@ -146,7 +164,12 @@ def _peer_metadata(sae: SAE) -> dict[str, Any]:
 
 
 def _own_metadata(theirs: dict[str, Any]) -> dict[str, Any]:
-    facts = {**theirs, "model": theirs.get("model_name"), "site": theirs.get("hook_name"), "dataset": theirs.get("dataset_path")}
+    facts = {
+        **theirs,
+        "model": theirs.get("model_name"),
+        "site": theirs.get("hook_name"),
+        "dataset": theirs.get("dataset_path"),
+    }
     return {key: value for key, value in facts.items() if value is not None}
 
 

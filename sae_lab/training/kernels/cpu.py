@@ -15,11 +15,12 @@ Written for the CPU; runs on any device.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import ClassVar, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.nn import functional
 
 from sae_lab.saes import SAEConfig
 from sae_lab.training._step import Kernel, Optimiser, Statistics, Weights
@@ -59,13 +60,14 @@ class SparseKernel(Kernel):
 
     @torch.no_grad()
     def gradients(self, x: Tensor, penalty: float, dead: Tensor | None) -> Statistics:
+        """Set `.grad` of every parameter; see `Kernel.gradients`."""
         w, rows = self.weights, len(x)
         centred = torch.sub(x, w.b_dec, out=self._centred[:rows])
         dead_pre = None if dead is None else x.new_empty(rows, len(dead))
         pairs = self._select(centred, dead, dead_pre)
         values = pairs.values.requires_grad_(True)
         with torch.enable_grad():
-            decoded = F.embedding_bag(pairs.latents, w.W_dec, pairs.offsets, mode="sum", per_sample_weights=values)
+            decoded = _weighted_sums(w.W_dec, pairs.latents, pairs.offsets, values)
         error = decoded.detach() - centred  # x_hat - x; b_dec has cancelled
         squared = torch.linalg.vector_norm(error).square()
         d_decoded = error * (2.0 / (rows * self.d_in))
@@ -76,8 +78,8 @@ class SparseKernel(Kernel):
 
         order, starts = self._by_latent(pairs.latents)
         sources = pairs.rows[order]
-        w.W_dec.grad = _segment_sum(d_decoded, sources, starts, values[order])
-        w.W_enc.grad = _segment_sum(centred, sources, starts, d_pre[order])
+        w.W_dec.grad = _weighted_sums(d_decoded, sources, starts, values[order])
+        w.W_enc.grad = _weighted_sums(centred, sources, starts, d_pre[order])
         w.b_enc.grad = torch.zeros_like(w.b_enc).index_add_(0, pairs.latents, d_pre)
         loss = fvu = squared / (rows * self.d_in)
         if dead is not None and dead_pre is not None:
@@ -135,7 +137,7 @@ class SparseKernel(Kernel):
         places = (flat > self._floor).nonzero().squeeze(1)
         return flat[places], places + begin * self.d_sae
 
-    def _encoded(self, centred: Tensor, dead: Tensor | None, dead_pre: Tensor | None):
+    def _encoded(self, centred: Tensor, dead: Tensor | None, dead_pre: Tensor | None) -> Iterator[tuple[int, Tensor]]:
         """Pre-activations, a block of rows at a time in the same buffer; those of dead latents are put aside."""
         for begin in range(0, len(centred), BLOCK):
             block = centred[begin : begin + BLOCK]
@@ -163,13 +165,16 @@ class SparseKernel(Kernel):
         loss = self.aux_weight * torch.linalg.vector_norm(left).square() / squared
         d_left = left.mul_(2 * self.aux_weight / squared)
         d_pre = (d_left @ decoder.T).mul_(z > 0)
-        assert w.W_dec.grad is not None and w.W_enc.grad is not None and w.b_enc.grad is not None
-        w.W_dec.grad.index_add_(0, dead, z.T @ d_left)
-        w.W_enc.grad.index_add_(0, dead, d_pre.T @ centred)
-        w.b_enc.grad.index_add_(0, dead, d_pre.sum(dim=0))
+        for gradient, part in (
+            (w.W_dec.grad, z.T @ d_left),
+            (w.W_enc.grad, d_pre.T @ centred),
+            (w.b_enc.grad, d_pre.sum(dim=0)),
+        ):
+            assert gradient is not None
+            gradient.index_add_(0, dead, part)
         return loss
 
 
-def _segment_sum(rows: Tensor, sources: Tensor, starts: Tensor, weights: Tensor) -> Tensor:
-    """For each latent the weighted sum of its pairs' rows: (d_sae, d_in)."""
-    return F.embedding_bag(sources, rows, starts, mode="sum", per_sample_weights=weights)
+def _weighted_sums(table: Tensor, numbers: Tensor, starts: Tensor, weights: Tensor) -> Tensor:
+    """Sums over `weights * table[numbers]`, each from one of the `starts` to the next: (starts, width)."""
+    return functional.embedding_bag(numbers, table, starts, mode="sum", per_sample_weights=weights)

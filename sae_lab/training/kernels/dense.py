@@ -32,6 +32,7 @@ class DenseKernel(Kernel):
 
     @torch.no_grad()
     def gradients(self, x: Tensor, penalty: float, dead: Tensor | None) -> Statistics:
+        """Set `.grad` of every parameter; see `Kernel.gradients`."""
         w, rows = self.weights, len(x)
         l1 = penalty * cast(ReLU, self.config).l1 / (rows * self.d_in**0.5)
         norms = w.W_dec.norm(dim=1)
@@ -63,4 +64,6 @@ class DenseKernel(Kernel):
         for name, tensor in w.items():
             tensor.grad = d[name]
         fvu = squared / (rows * self.d_in)
-        return Statistics(fvu + l1 * (per_latent @ norms), fvu, count / rows, fired, torch.where(cut.isinf(), torch.nan, cut))
+        return Statistics(
+            fvu + l1 * (per_latent @ norms), fvu, count / rows, fired, torch.where(cut.isinf(), torch.nan, cut)
+        )

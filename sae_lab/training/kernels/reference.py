@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.nn import functional
 
 from sae_lab.training._step import Kernel, Statistics
 
@@ -22,11 +22,12 @@ class ReferenceKernel(Kernel):
 
     @torch.enable_grad()
     def gradients(self, x: Tensor, penalty: float, dead: Tensor | None) -> Statistics:
+        """Set `.grad` of every parameter; see `Kernel.gradients`."""
         w = self.weights
         for _, tensor in w.items():
             tensor.requires_grad_(True)
             tensor.grad = None
-        pre = F.linear(x - w.b_dec, w.W_enc, w.b_enc)
+        pre = functional.linear(x - w.b_dec, w.W_enc, w.b_enc)
         z = self.config.select(pre)
         x_hat = z @ w.W_dec + w.b_dec
         fvu = (x_hat - x).square().sum(dim=1).mean() / self.d_in
