@@ -173,7 +173,7 @@ def _on_rows(sae: SAE, acts: Activations, batch_size: int, progress: bool) -> li
         ),
     ]
     for share, value in zip(
-        QUANTILES, activity.density.quantile(torch.tensor(QUANTILES).double()).tolist(), strict=True
+        QUANTILES, activity.density.quantile(torch.tensor(QUANTILES, dtype=torch.float64)).tolist(), strict=True
     ):
         text = f"{share:.0%} of the latents have at most this density (share of rows on which the latent fires)."
         found.append(Metric(f"density_p{round(share * 100):02d}", value, "share", rows, text))
