@@ -147,9 +147,11 @@ def refuse_pickle(path: Path | str) -> Path:
     looks_pickled = path.suffix in PICKLE_SUFFIXES
     if path.is_file():
         with path.open("rb") as file:
-            head = file.read(4)
-        # a pickle protocol mark, or the zip container that torch.save writes
-        looks_pickled = head[:1] == b"\x80" or head == b"PK\x03\x04"
+            head = file.read(9)
+        # a pickle protocol mark, or the zip container that torch.save writes; safetensors begin with the length
+        # of their header in eight bytes, whose first may be that mark, and then "{"
+        is_safetensors = head[4:] == b"\0\0\0\0{"
+        looks_pickled = not is_safetensors and (head[:1] == b"\x80" or head[:4] == b"PK\x03\x04")
     if looks_pickled:
         raise BadInput(
             f"{path} is a pickle, which can run code when it is opened; sae_lab reads safetensors. "
