@@ -94,9 +94,11 @@
       };
     }
 
-    /** Take in a saved state: {id: {model_name, state, buffers}}. */
+    /** Take in a saved state: {id: {model_name, state, buffers}}; what is known already stays. */
     add(saved) {
-      const fresh = Object.entries(saved).map(([id, { model_name, state, buffers }]) => new Model(id, model_name, restore({ ...state }, buffers), this));
+      const fresh = Object.entries(saved)
+        .filter(([id]) => !this.models.has(id))
+        .map(([id, { model_name, state, buffers }]) => new Model(id, model_name, restore({ ...state }, buffers), this));
       for (const model of fresh) this.models.set(model.id, model);
       for (const model of fresh) if (/^(Directional)?LinkModel$/.test(model.kind)) this.link(model);
     }
