@@ -156,6 +156,7 @@ def test_a_view_that_is_gone_no_longer_listens(mount, page):
     mount.remove(first)
     assert page.evaluate(count, monitor.model_id) == both / 2 > 0
     run.add(3)
+    mount.pump(lambda: monitor.now["step"] == 3)
     expect(second.locator(".sael-monitor-facts")).to_contain_text("step 3 of")
 
 
