@@ -88,7 +88,7 @@ class SparseKernel(Kernel):
         w.b_dec.grad = d_decoded.sum(dim=0) - w.b_enc.grad @ w.W_enc
         fired = torch.zeros(self.d_sae, dtype=torch.bool, device=x.device)
         fired[pairs.latents[active]] = True
-        cut = torch.where(active, values, torch.inf).min()
+        cut = functional.pad(torch.where(active, values, torch.inf), (0, 1), value=torch.inf).min()  # none: infinity
         return Statistics(loss, fvu, active.sum() / rows, fired, torch.where(cut.isinf(), torch.nan, cut))
 
     def _select(self, centred: Tensor, dead: Tensor | None, dead_pre: Tensor | None) -> Pairs:
