@@ -26,14 +26,14 @@ extensions = [
     "numpydoc",
 ]
 templates_path = ["_templates"]
-exclude_patterns = ["_build", "_generated/static", "_generated/home.html"]
+exclude_patterns = ["_build", "_generated"]
 
 # What the pages need from elsewhere in the repository is gathered here before Sphinx looks for its sources.
 GENERATED = DOCS / "_generated"
 STATIC = GENERATED / "static"
 STATIC.mkdir(parents=True, exist_ok=True)
 shutil.copyfile(ROOT / "sae_lab" / "widgets" / "static" / "host.js", STATIC / "sael-host.js")
-_gather.write_quickstart(ROOT, GENERATED / "quickstart.ipynb")
+_gather.write_quickstart(ROOT, DOCS / "quickstart.ipynb")
 _gather.write_dashboard(DOCS / "home.json", GENERATED / "home.html")
 
 # Notebooks come as they are; building the site runs no model. `make demo` leaves an executed quickstart in build/.

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -91,18 +92,22 @@ class Ticker:
 def execute(notebook, folder: Path, ticker: Ticker) -> None:
     """Run every cell of `notebook` in place, in a kernel of this very Python, started in `folder`."""
     # No folders to look in: the specification of the ipykernel beside us is used, never one that lies about.
-    # Sockets in the file system where there are such: no port is opened for others on this machine to find.
-    transport = "ipc" if os.name == "posix" else "tcp"
-    manager = AsyncKernelManager(transport=transport, kernel_spec_manager=KernelSpecManager(kernel_dirs=[]))
-    client = NotebookClient(
-        notebook,
-        km=manager,
-        timeout=CELL_TIMEOUT,
-        resources={"metadata": {"path": str(folder)}},
-        on_cell_start=ticker.start,
-        on_cell_executed=lambda cell, cell_index, execute_reply: ticker.end(cell, cell_index),
-    )
-    client.execute()
+    specs = KernelSpecManager(kernel_dirs=[])
+    with tempfile.TemporaryDirectory(prefix="sae_lab-") as sockets:
+        # Sockets in the file system where there are such: no port is opened for others on this machine to find.
+        transport = "ipc" if os.name == "posix" else "tcp"
+        manager = AsyncKernelManager(
+            transport=transport, connection_file=f"{sockets}/kernel.json", kernel_spec_manager=specs
+        )
+        client = NotebookClient(
+            notebook,
+            km=manager,
+            timeout=CELL_TIMEOUT,
+            resources={"metadata": {"path": str(folder)}},
+            on_cell_start=ticker.start,
+            on_cell_executed=lambda cell, cell_index, execute_reply: ticker.end(cell, cell_index),
+        )
+        client.execute()
 
 
 def fetch_demo_model() -> None:
