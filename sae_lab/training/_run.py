@@ -38,10 +38,14 @@ class TrainingRun:
     ----------
     status
         "running", "finished", "stopped" (by `stop` or Ctrl-C) or "failed".
+    background
+        Whether the run was started to go on beside its caller. In the foreground a notebook's kernel is busy, so
+        its monitor offers no stop button, which could not be heard.
     """
 
     def __init__(self, loop: Loop, title: str):
         self.status: Status = "running"
+        self.background = True
         self._loop = loop
         self._title = title
         self._error: BaseException | None = None
@@ -117,9 +121,10 @@ class TrainingRun:
         """Return the newest figures by name; those not known yet are None.
 
         Names: step, steps, tokens, loss, fvu, l0, dead (share of latents, 0 to 1), rows_per_second, seconds,
-        seconds_left, status, title.
+        seconds_left, status, title, error (what ended a failed run).
         """
-        return {**self._loop.figures(), "status": self.status, "title": self._title}
+        error = None if self._error is None else str(self._error) or type(self._error).__name__
+        return {**self._loop.figures(), "status": self.status, "title": self._title, "error": error}
 
     def __repr__(self) -> str:
         fvu = self._loop.latest.get("fvu")
@@ -138,6 +143,7 @@ class TrainingRun:
 
     def _attend(self, progress: bool) -> None:
         """Show the run and wait for it, in the foreground; Ctrl-C stops it and is then forgotten."""
+        self.background = False
         with self._shown(progress):
             try:
                 self.wait()
