@@ -201,7 +201,8 @@ function linearScale(values, zero) {
   const sorted = values.filter(Number.isFinite).sort();
   if (!sorted.length) return { low: 0, high: 1, ticks: [0, 1] };
   const most = sorted[Math.floor(0.98 * (sorted.length - 1))], top = sorted.at(-1);
-  const max = top > 1.5 * most && most > 0 ? 1.2 * most : top;
+  const flat = sorted[0] > 0.9 * top ? 1.1 : 1; // a level line is not drawn on the box's edge
+  const max = flat * (top > 1.5 * most && most > 0 ? 1.2 * most : top);
   const min = zero ? Math.min(0, sorted[0]) : sorted[0];
   const step = niceStep((max - min || Math.abs(max) || 1) / 2);
   const low = Math.floor(min / step) * step, high = Math.max(Math.ceil(max / step - 1e-9) * step, low + step);
