@@ -39,13 +39,12 @@ class TrainingRun:
     status
         "running", "finished", "stopped" (by `stop` or Ctrl-C) or "failed".
     background
-        Whether the run was started to go on beside its caller. In the foreground a notebook's kernel is busy, so
-        its monitor offers no stop button, which could not be heard.
+        Whether whoever started it went on at once.
     """
 
-    def __init__(self, loop: Loop, title: str):
+    def __init__(self, loop: Loop, title: str, background: bool):
         self.status: Status = "running"
-        self.background = True
+        self.background = background
         self._loop = loop
         self._title = title
         self._error: BaseException | None = None
@@ -143,7 +142,6 @@ class TrainingRun:
 
     def _attend(self, progress: bool) -> None:
         """Show the run and wait for it, in the foreground; Ctrl-C stops it and is then forgotten."""
-        self.background = False
         with self._shown(progress):
             try:
                 self.wait()

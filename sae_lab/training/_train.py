@@ -193,7 +193,9 @@ def _start(loop: Loop, background: bool, progress: bool) -> TrainingRun:
     config = loop.state.config
     site = loop.facts["metadata"].get("site")
     amount = "" if config.active is None else f", k={config.active}"
-    run = TrainingRun(loop, f"{type(config).__name__}, {config.d_sae} latents{amount}{f', {site}' if site else ''}")
+    run = TrainingRun(
+        loop, f"{type(config).__name__}, {config.d_sae} latents{amount}{f', {site}' if site else ''}", background
+    )
     run._start()
     if not background:
         run._attend(progress)
