@@ -196,19 +196,15 @@ def make_profiles(
         ids[hostile] = fill.reshape(slots, width)
         values[hostile] = (0.5 * maximum[hostile] * (np.arange(width) % 3 == 0)).astype(np.float16)
         values[hostile, :, before] = maximum[hostile]
-    examples = dict(
-        example_document=np.where(rows >= 0, document_of[rows], -1).astype(np.int32),
-        example_position=np.where(rows >= 0, position[rows], -1).astype(np.int32),
-    )
+    documents_at = np.where(rows >= 0, document_of[rows], -1).astype(np.int32)
+    positions_at = np.where(rows >= 0, position[rows], -1).astype(np.int32)
+    values[(positions_at[:, :, None] + offsets == 0) & (offsets != 0)] = np.nan  # position 0 is not harvested
     if not tokens:
         ids[:] = -1
-        values[:, :, :before] = 0
-        values[:, :, before + 1 :] = 0
+        values[:, :, offsets != 0] = np.nan
         vocabulary = {}
-        examples = dict(
-            example_document=np.full_like(rows, -1, np.int32), example_position=np.full_like(rows, -1, np.int32)
-        )
-    near = rng.permuted(np.tile(np.arange(d_sae, dtype=np.int32), (1, 1)), axis=1)[0]
+        documents_at[:] = positions_at[:] = -1
+    shuffled = rng.permutation(d_sae).astype(np.int32)
     ring = (np.arange(d_sae)[:, None] + np.array([3, -3, 6, 42, -42, 9, 1, 84])) % d_sae
 
     def ranked(low: float, high: float, n: int) -> np.ndarray:
@@ -234,14 +230,15 @@ def make_profiles(
         example_row=rows,
         example_tokens=ids,
         example_values=values,
-        **examples,
+        example_document=documents_at,
+        example_position=positions_at,
         top_logit_ids=words[0] if logits else None,
         top_logits=ranked(0.2, 1.4, 10) if logits else None,
         bottom_logit_ids=words[1] if logits else None,
         bottom_logits=-ranked(0.2, 0.9, 10) if logits else None,
         neighbour_ids=ring.astype(np.int32) if neighbours else np.full((d_sae, 8), -1, np.int32),
         neighbour_cosines=ranked(0.1, 0.8, 8) if neighbours else np.zeros((d_sae, 8), np.float32),
-        coactive_ids=near[(np.arange(d_sae)[:, None] + np.arange(1, 9)) % d_sae]
+        coactive_ids=shuffled[(np.arange(d_sae)[:, None] + np.arange(1, 9)) % d_sae]
         if neighbours
         else np.full((d_sae, 8), -1, np.int32),
         coactive_scores=ranked(0.02, 0.5, 8) if neighbours else np.zeros((d_sae, 8), np.float32),

@@ -76,7 +76,7 @@ def details(profiles: Profiles, latents: Sequence[int], words: _Words) -> dict[s
     steps = np.where(share > 0, (share * STEPS).round().clip(1), 0)  # what fires never rounds down to silence
     out = {
         "latent": rows.astype("<i4"),
-        "example_row": profiles.example_row[rows].astype("<i4"),
+        "example_row": profiles.example_row[rows].astype("<i4" if profiles.n_rows < 2**31 else "<f8"),
         "example_document": profiles.example_document[rows].astype("<i4"),
         "example_position": profiles.example_position[rows].astype("<i4"),
         "example_tokens": words.of_ids(ids, profiles.vocabulary),
