@@ -20,9 +20,10 @@ from typing import Any
 
 import comm
 import pytest
+from _offline import Offline
 from comm.base_comm import BaseComm
 from ipywidgets.embed import dependency_state
-from playwright.sync_api import BrowserContext, ConsoleMessage, Locator, Page, Route
+from playwright.sync_api import BrowserContext, Locator, Page, expect
 
 from sae_lab.widgets._base import STATIC
 
@@ -35,7 +36,10 @@ CHROMIUM_ARGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-INSIDE = ("about:", "blob:", "data:", "file:")
+
+
+TIMEOUT = 20_000  # milliseconds; what is asked for is there in a few hundred unless the machine is loaded
+expect.set_options(timeout=TIMEOUT)
 
 
 @pytest.fixture(scope="session")
@@ -50,37 +54,6 @@ def browser_type_launch_args() -> dict[str, Any]:
     return {"executable_path": found, "headless": True, "args": CHROMIUM_ARGS}
 
 
-class Offline:
-    """Aborts and records what would leave the machine; keeps the page's own complaints."""
-
-    def __init__(self, context: BrowserContext):
-        self.requests: list[str] = []
-        self.complaints: list[str] = []
-        self._inside = list(INSIDE)
-        context.route("**/*", self._route)
-        context.on("console", self._console)
-        context.on("weberror", lambda error: self.complaints.append(str(error.error)))
-
-    def allow(self, prefix: str) -> None:
-        """Let requests through whose address begins with `prefix`: a server of the test's own."""
-        self._inside.append(prefix)
-
-    def check(self) -> None:
-        assert self.requests == [], "the page tried to reach the network"
-        assert self.complaints == [], "the page reported errors"
-
-    def _route(self, route: Route) -> None:
-        if route.request.url.startswith(tuple(self._inside)):
-            route.continue_()
-        else:
-            self.requests.append(route.request.url)
-            route.abort()
-
-    def _console(self, message: ConsoleMessage) -> None:
-        if message.type == "error":
-            self.complaints.append(message.text)
-
-
 @pytest.fixture
 def offline(context: BrowserContext) -> Offline:
     return Offline(context)
@@ -88,7 +61,7 @@ def offline(context: BrowserContext) -> Offline:
 
 @pytest.fixture
 def page(page: Page, offline: Offline) -> Iterator[Page]:
-    page.set_default_timeout(10_000)
+    page.set_default_timeout(TIMEOUT)
     yield page
     offline.check()
 
