@@ -1,9 +1,12 @@
-"""One definition of each metric of an SAE, used by training, evaluation and studies alike.
+"""One definition of each metric of an SAE, used by evaluation and studies alike.
 
 Everything is a running sum over batches in float64, so that a value is one of the whole set and does not
 depend on how the set was cut: a mean taken batch by batch would make the explained variance too low. Mean
 and spread are merged batch by batch around their own means (Chan, Golub & LeVeque 1983), which stays exact
 where a few dimensions of a residual stream are a thousand times larger than the rest.
+
+The FVU that training reports is that of a batch by the same definition: its kernels divide the batch's squared
+error by the variance of the whole set, because that is how they scale the rows.
 
 Notation: x a row of activations (d,), x' its reconstruction, z its latents (F,), N rows.
 """

@@ -14,7 +14,8 @@ import torch
 if TYPE_CHECKING:
     from sae_lab.models import Model
 
-BLOCK = 2**25  # elements held at once: 128 MB in float32
+COSINES_AT_ONCE = 2**23  # elements of (latents, d_sae): 32 MB in float32
+LOGITS_AT_ONCE = 2**25  # elements of (latents, vocab): 128 MB
 
 
 def nearest_directions(W_dec: torch.Tensor, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -26,7 +27,7 @@ def nearest_directions(W_dec: torch.Tensor, count: int) -> tuple[np.ndarray, np.
     if width == 0:
         return ids, cosines
     unit = torch.nn.functional.normalize(W_dec.detach().float(), dim=1)
-    size = max(BLOCK // d_sae, 1)
+    size = max(COSINES_AT_ONCE // d_sae, 1)
     for begin in range(0, d_sae, size):
         block = unit[begin : begin + size]
         similar = block @ unit.T
@@ -51,7 +52,7 @@ def promoted_tokens(model: Model, W_dec: torch.Tensor, count: int) -> dict[str, 
     unit = torch.nn.functional.normalize(W_dec.detach().float(), dim=1)
     count = min(count, model.vocab_size)
     parts: dict[str, list[np.ndarray]] = {}
-    for block in unit.split(max(BLOCK // model.vocab_size, 1)):
+    for block in unit.split(max(LOGITS_AT_ONCE // model.vocab_size, 1)):
         logits = model.unembed(block)
         for side, largest in (("top", True), ("bottom", False)):
             values, ids = logits.topk(count, dim=1, largest=largest)
