@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
+import hashlib
 import json
 from pathlib import Path
 
-NOT_YET = '<p class="home-caption">The dashboard is missing: run <code>python tools/home.py</code>.</p>\n'
+TOKENS = 30_000  # of the demo corpus, for the home page's dashboard
+LATENTS = 100  # whose details it carries
+LATENT: int | None = None  # shown first; None takes the strongest of those that are neither rare nor frequent
 
 
 def write_quickstart(root: Path, target: Path) -> None:
@@ -36,19 +40,46 @@ def write(target: Path, text: str) -> None:
         target.write_text(text, encoding="utf-8")
 
 
-def write_dashboard(saved: Path, target: Path) -> None:
+def write_dashboard(root: Path, kept: Path, target: Path) -> None:
     """Write the home page's dashboard to `target` as a fragment of HTML, which the host script brings to life.
 
-    `saved` holds the data only (`tools/home.py` makes it); the widget's script and style are today's.
+    Its data is made with the demo model and the demo SAE, which takes a minute, and kept in `kept` until one of
+    the things that it comes from changes. It holds passages of the demo corpus, so it is not committed.
     """
-    fragment = NOT_YET
-    if saved.is_file():
-        from sae_lab.widgets import Dashboard
+    from sae_lab.widgets import Dashboard
 
-        state = json.loads(saved.read_text(encoding="utf-8"))
-        state["state"] |= {"_esm": Dashboard._esm, "_css": Dashboard._css}
-        fragment = widget_tags(state)
-    write(target, fragment)
+    made_from = fingerprint(root)
+    state = read(kept) if kept.is_file() else {}
+    if state.get("made_from") != made_from:
+        state = {"made_from": made_from, **dashboard_state()}
+        write(kept, json.dumps(state))
+    record = {key: value for key, value in state.items() if key != "made_from"}
+    record["state"] |= {"_esm": Dashboard._esm, "_css": Dashboard._css}
+    write(target, widget_tags(record))
+
+
+def fingerprint(root: Path) -> str:
+    """A hash of what the dashboard's data comes from: the demo SAE, and the code that profiles and packs."""
+    package = root / "sae_lab"
+    sources = [*package.glob("evaluation/*.py"), *package.glob("widgets/_pack.py"), *package.glob("saes/demo/*/*")]
+    digest = hashlib.sha256(Path(__file__).read_bytes())
+    for path in sorted(sources):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def dashboard_state() -> dict:
+    """The state of a dashboard of the demo SAE, profiled on a little of the demo corpus."""
+    import sae_lab as sl
+
+    model, texts = sl.load_model("demo"), sl.load_corpus("demo", split="test")
+    acts = sl.harvest(model, texts, site="layers.9", max_tokens=TOKENS, progress=False)
+    profiles = sl.profile(sl.load_sae("demo"), acts, model, progress=False)
+    profiles = dataclasses.replace(profiles, prompt=None)  # no kernel stands behind the page
+    table = profiles.frame
+    telling = table[table["density"].between(0.001, 0.01)].sort_values("max_activation")
+    latent = int(telling["latent"].iloc[-1]) if LATENT is None and len(telling) else int(LATENT or 0)
+    return saved_state(sl.Dashboard(profiles, latent, latents=LATENTS))
 
 
 def widget_tags(record: dict) -> str:
@@ -63,7 +94,7 @@ def widget_tags(record: dict) -> str:
 
 
 def saved_state(widget) -> dict:
-    """A widget's state as JSON, without the script and style that the package holds: what `write_dashboard` reads."""
+    """A widget's state as JSON, without the script and style that the package holds: what `write_dashboard` keeps."""
     state, buffers = {}, []
     for name, value in widget.get_state().items():
         if name in ("_esm", "_css"):

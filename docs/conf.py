@@ -34,9 +34,9 @@ STATIC = GENERATED / "static"
 STATIC.mkdir(parents=True, exist_ok=True)
 shutil.copyfile(ROOT / "sae_lab" / "widgets" / "static" / "host.js", STATIC / "sael-host.js")
 _gather.write_quickstart(ROOT, DOCS / "quickstart.ipynb")
-_gather.write_dashboard(DOCS / "home.json", GENERATED / "home.html")
+_gather.write_dashboard(ROOT, GENERATED / "home.json", GENERATED / "home.html")
 
-# Notebooks come as they are; building the site runs no model. `make demo` leaves an executed quickstart in build/.
+# Notebooks come as they are, nothing of them is run here. `make demo` leaves an executed quickstart in build/.
 nb_execution_mode = "off"
 nb_ipywidgets_js = {"sael-host.js": {"defer": "defer"}}  # our host draws saved widgets; the default is two CDN scripts
 myst_enable_extensions = ["colon_fence", "attrs_inline"]

@@ -14,7 +14,14 @@ ROOT = Path(__file__).parents[1]
 
 def run_demo(folder: Path, *cells) -> subprocess.CompletedProcess:
     nbformat.write(new_notebook(cells=list(cells)), folder / "07-small.ipynb")
-    command = [sys.executable, "tools/demo.py", str(folder / "07-small.ipynb"), "--into", str(folder / "out"), "--no-model"]
+    command = [
+        sys.executable,
+        "tools/demo.py",
+        str(folder / "07-small.ipynb"),
+        "--into",
+        str(folder / "out"),
+        "--no-model",
+    ]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, env=environment)
 

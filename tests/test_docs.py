@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -10,9 +8,8 @@ from pathlib import Path
 import pytest
 
 import sae_lab
+from tests._site import ROOT, build_site
 
-ROOT = Path(__file__).parents[1]
-SITE = ROOT / "docs" / "_build" / "html"
 # Where a browser loads something as soon as it reads the tag. Links that one must click (a, form) are not among them.
 LOADS = {
     ("script", "src"), ("img", "src"), ("img", "srcset"), ("iframe", "src"), ("embed", "src"), ("object", "data"),
@@ -82,11 +79,7 @@ def test_every_public_name_stands_in_the_reference():
 
 @pytest.fixture(scope="module")
 def site() -> Path:
-    """The site, built with warnings as errors; little is done when `make docs` has just built it."""
-    command = [sys.executable, "-m", "sphinx", "-b", "html", "-W", "--keep-going", "-q", "docs", str(SITE)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return SITE
+    return build_site()
 
 
 def pages(site: Path) -> Iterator[Path]:

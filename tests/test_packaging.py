@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import os
 import re
 import subprocess
 import sys
@@ -174,7 +175,12 @@ def test_the_wheel_holds_the_script_and_style_of_each_widget(wheel):
     from sae_lab.widgets import _MODULES
 
     static = {name for name, size in wheel.items() if name.startswith("sae_lab/widgets/static/") and size > 0}
-    for module in ("_common.js", "host.js", "theme.css", *(f"{m}.{kind}" for m in _MODULES.values() for kind in ("js", "css"))):
+    for module in (
+        "_common.js",
+        "host.js",
+        "theme.css",
+        *(f"{m}.{kind}" for m in _MODULES.values() for kind in ("js", "css")),
+    ):
         assert f"sae_lab/widgets/static/{module}" in static
 
 
@@ -190,8 +196,6 @@ def test_the_wheel_holds_the_demo_saes_in_24_megabytes(wheel):
 
 
 def run_tool(*command: str, **environment: str) -> subprocess.CompletedProcess:
-    import os
-
     return subprocess.run(
         ["bash", *command], cwd=ROOT, capture_output=True, text=True, check=False, env={**os.environ, **environment}
     )
