@@ -74,6 +74,7 @@ class Notebook:
         self.page.evaluate(
             f"""index => {{
               {NOTEBOOK}.activeCellIndex = index;
+              {NOTEBOOK}.widgets[index].model.sharedModel.execution_count = null;
               jupyterapp.commands.execute("notebook:run-cell");
             }}""",
             index,
