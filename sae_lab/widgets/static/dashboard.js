@@ -23,20 +23,19 @@ function dashboard(node, latents, { model, signal, experimental }) {
   node.append(frame);
   const heard = h("div", { class: "sael-hidden", "aria-live": "polite" }), toast = h("div", { class: "sael-d-toast", role: "status", hidden: true });
   const kernel = hasKernel(experimental), page = model.get("page"), past = [];
-  let current = -1, fade = 0, wait = 0;
+  let current = -1, trail = true, fade = 0, wait = 0;
 
   const app = {
     model, experimental, latents, kernel, card: makeCard(frame),
     away: (latent) => !kernel && !latents.has(latent),
     say: (text) => setText(heard, text),
-    /** Select a latent. `quiet`: one step of many, so no new place in the history. */
-    go(latent, { quiet = false, back = false } = {}) {
+    /** Select a latent. `quiet`: a step on the way or back, which leaves no place to come back to. */
+    go(latent, { quiet = false } = {}) {
       if (latent === current || !(latent >= 0 && latent < latents.size)) return;
-      if (!quiet && !back) past.push(current);
-      if (page) history[quiet || back ? "replaceState" : "pushState"](null, "", `#f=${latent}`);
+      trail = !quiet;
       model.set("selected", latent);
       model.save_changes();
-      if (current !== latent) show(latent);
+      trail = true;
     },
     async copy(text, done) {
       const copied = await copyText(text, frame);
@@ -95,7 +94,7 @@ function dashboard(node, latents, { model, signal, experimental }) {
     const choice = list.order.found.filter((i) => i !== current && !latents.dead(i) && !app.away(i));
     if (choice.length) app.go(choice[Math.floor(Math.random() * choice.length)]);
   }
-  function back() { if (past.length) app.go(past.pop(), { back: true }); }
+  function back() { if (past.length) app.go(past.pop(), { quiet: true }); }
   function browseList() { node.classList.toggle("sael-d-browsing"); list.show(current); }
   function help() {
     keysCard.hidden = !keysCard.hidden;
@@ -123,14 +122,17 @@ function dashboard(node, latents, { model, signal, experimental }) {
     const match = /[#&]f=(\d+)/.exec(location.hash);
     return page && match && Number(match[1]) < latents.size ? Number(match[1]) : null;
   };
-  if (page) addEventListener("hashchange", () => { const latent = linked(); if (latent !== null) app.go(latent, { back: true }); }, { signal });
+  if (page) addEventListener("hashchange", () => { const latent = linked(); if (latent !== null) app.go(latent, { quiet: true }); }, { signal });
   listen(model, "selected", () => {
     const latent = model.get("selected");
-    if (latent !== current) show(latent);
+    if (latent === current) return;
+    if (trail) past.push(current);
+    if (page) history[trail ? "pushState" : "replaceState"](null, "", `#f=${latent}`);
+    show(latent);
   }, signal);
   const first = linked() ?? model.get("selected");
+  show(first);
   if (first !== model.get("selected")) { model.set("selected", first); model.save_changes(); }
-  if (current !== first) show(first);
 }
 
 /** Number, top tokens, facts and the ways on. */
