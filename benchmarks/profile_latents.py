@@ -23,32 +23,34 @@ from sae_lab.saes import SAE
 D_IN, VOCAB, DOCUMENT = 576, 49_152, 250
 
 
-def directions(d_sae: int) -> torch.Tensor:
+def random_directions(d_sae: int) -> torch.Tensor:
     """Random unit rows (d_sae, D_IN)."""
     return torch.nn.functional.normalize(torch.randn(d_sae, D_IN, generator=torch.Generator().manual_seed(0)), dim=1)
 
 
-def synthetic_rows(n: int, W: torch.Tensor, active: int = 32) -> sl.Activations:
+def synthetic_rows(n: int, directions: torch.Tensor, active: int = 32) -> sl.Activations:
     """Rows whose features have Zipf frequencies; each token stands for its strongest feature."""
     rng = np.random.default_rng(0)
-    weight = 1 / (np.arange(len(W)) + 20)
+    weight = 1 / (np.arange(len(directions)) + 20)
     out = np.empty((n, D_IN), np.float16)
     tokens = np.empty(n, np.int32)
     for begin in range(0, n, 4096):
         size = min(4096, n - begin)
-        chosen = torch.from_numpy(rng.choice(len(W), (size, active), p=weight / weight.sum()))
+        chosen = torch.from_numpy(rng.choice(len(directions), (size, active), p=weight / weight.sum()))
         strength = torch.from_numpy(rng.gamma(4, 2.5, (size, active)).astype(np.float32))
-        out[begin : begin + size] = torch.nn.functional.embedding_bag(chosen, W, mode="sum", per_sample_weights=strength)
+        out[begin : begin + size] = torch.nn.functional.embedding_bag(
+            chosen, directions, mode="sum", per_sample_weights=strength
+        )
         tokens[begin : begin + size] = chosen[torch.arange(size), strength.argmax(dim=1)] * 7 % VOCAB
     strings = {int(t): f" t{t}" for t in np.unique(tokens)}
     return sl.Activations.from_array(out, tokens=tokens, documents=np.arange(n) // DOCUMENT, vocabulary=strings)
 
 
-def threshold_sae(acts: sl.Activations, W: torch.Tensor, l0: int = 32) -> SAE:
-    """An SAE over the directions W whose one threshold lets `l0` latents through on average."""
-    pre = acts[:2000] @ W.T
+def threshold_sae(acts: sl.Activations, directions: torch.Tensor, l0: int = 32) -> SAE:
+    """An SAE over these directions whose one threshold lets `l0` latents through on average."""
+    pre = acts[:2000] @ directions.T
     cut = pre.flatten().kthvalue(pre.numel() - l0 * len(pre)).values.item()
-    return SAE(W, W, torch.zeros(len(W)), torch.zeros(D_IN), gate="threshold", threshold=cut)
+    return SAE(directions, directions, torch.zeros(len(directions)), torch.zeros(D_IN), gate="threshold", threshold=cut)
 
 
 def peak_mb() -> float:
@@ -72,9 +74,9 @@ def main() -> None:
         acts = acts.view(slice(0, options.rows))
         sae = sl.load_sae(options.sae or "demo")
     else:
-        W = directions(options.latents)
-        acts = synthetic_rows(options.rows, W)
-        sae = threshold_sae(acts, W)
+        features = random_directions(options.latents)
+        acts = synthetic_rows(options.rows, features)
+        sae = threshold_sae(acts, features)
         if model is not None:
             acts.metadata.update(model=model.identity, site="layers.9", skip_first=0, context_length=256)
     before = peak_mb()
