@@ -80,11 +80,13 @@ def main() -> None:
         if model is not None:
             acts.metadata.update(model=model.identity, site="layers.9", skip_first=0, context_length=256)
     before = peak_mb()
-    started = time.perf_counter()
+    started, worked = time.perf_counter(), time.process_time()
     profiles = sl.profile(sae, acts, model, progress=False)
-    seconds = time.perf_counter() - started
+    seconds, cpu = time.perf_counter() - started, time.process_time() - worked
     l0 = float(profiles.density.sum())
-    print(f"{profiles!r}\nL0 {l0:.1f}, {torch.get_num_threads()} threads: {seconds:.1f} s")
+    print(
+        f"{profiles!r}\nL0 {l0:.1f}, {torch.get_num_threads()} threads: {seconds:.1f} s ({cpu:.1f} s of processor time)"
+    )
     print(f"peak memory {peak_mb():,.0f} MB, {peak_mb() - before:,.0f} MB more than before the call")
 
 
