@@ -17,7 +17,7 @@ from playwright.sync_api import expect
 from sae_lab.widgets._pages import WIDGET_STATE, notebook_page
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
-PICTURES = Path("test-results")
+PICTURES = Path("build/screenshots")
 
 CELLS = [
     """
@@ -140,7 +140,7 @@ def test_the_widget_wears_the_theme_of_the_notebook(prepared, finished, theme, s
     ground = prepared.page.locator(".jp-NotebookPanel").evaluate("el => getComputedStyle(el).backgroundColor")
     expect(monitor).to_have_css("background-color", ground)
     monitor.scroll_into_view_if_needed()
-    PICTURES.mkdir(exist_ok=True)
+    PICTURES.mkdir(parents=True, exist_ok=True)
     prepared.page.screenshot(path=PICTURES / f"lab-{scheme}.png")
 
 

@@ -28,9 +28,12 @@ function setText(node, value) {
   if (node.textContent !== value) node.textContent = value;
 }
 
-/** The widget's root: call once in render, draw inside. Keeps JupyterLab's one-letter shortcuts away from it. */
+/** The widget's root: call once in render, draw inside. */
 function root(el, name, label) {
-  const node = h("div", { class: `sael sael-${name}`, role: "group", "aria-label": label, "data-lm-suppress-shortcuts": "true" });
+  const node = h("div", { class: `sael sael-${name}`, role: "group", "aria-label": label });
+  // Keeps JupyterLab's one-letter shortcuts away. It must stand on the very element that has the focus: the
+  // shortcuts of a notebook are looked up there first, and further out only then.
+  node.addEventListener("focusin", (event) => event.target.setAttribute("data-lm-suppress-shortcuts", "true"));
   el.append(node);
   return node;
 }
