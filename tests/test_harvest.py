@@ -20,7 +20,7 @@ import torch
 
 from sae_lab import _files
 from sae_lab._errors import BadInput, CorruptFile, Mismatch, SiteError, Unavailable
-from sae_lab.activations import Activations, _harvest, _writer, harvest
+from sae_lab.activations import Activations, _folders, _writer, harvest
 from sae_lab.activations._lock import folder_lock
 
 sys.path.append(str(Path(__file__).parent))  # the process that is killed is a script beside this file
@@ -553,7 +553,7 @@ def test_a_full_disk_is_said_and_leaves_a_prefix_that_resumes(tmp_path, monkeypa
 
 def test_a_disk_that_is_too_small_is_said_before_any_work(tmp_path, monkeypatch):
     usage = type("Usage", (), {"free": 1000})
-    monkeypatch.setattr(_harvest.shutil, "disk_usage", lambda path: usage)
+    monkeypatch.setattr(_folders.shutil, "disk_usage", lambda path: usage)
     model = FakeModel()
     with pytest.raises(Unavailable, match="are free"):
         run(make_texts(), model, path=tmp_path / "x", max_tokens=1000)

@@ -1,4 +1,4 @@
-"""Checking arrays that users bring, and numbering their rows as a harvest would."""
+"""Checking arrays and row numbers that users bring, and numbering rows as a harvest would."""
 
 from __future__ import annotations
 
@@ -58,6 +58,24 @@ def numbered(
         "sequence_ids": ids,
         "sequence_lengths": lengths.astype(np.int32),
     }
+
+
+def row_numbers(rows: Any, n: int) -> np.ndarray:
+    """What stands between the brackets of `acts[...]` as row numbers from 0 to n - 1; of no dimension for one row."""
+    if isinstance(rows, slice):
+        return np.arange(*rows.indices(n))
+    index = np.asarray(rows.cpu() if isinstance(rows, Tensor) else rows)
+    if index.dtype == np.bool_:
+        if index.shape != (n,):
+            raise BadInput(f"a mask of shape {index.shape} does not fit {n:,} rows")
+        return np.flatnonzero(index)
+    if index.size and (index.dtype.kind not in "iu" or index.ndim > 1):
+        raise BadInput(f"rows must be one number, a slice, a mask or a list of numbers, not {type(rows).__name__}")
+    index = index.astype(np.int64)
+    if index.size and not -n <= index.min() <= index.max() < n:
+        worst = index.min() if index.min() < -n else index.max()
+        raise IndexError(f"row {worst} does not exist: there are {n:,} rows")
+    return np.where(index < 0, index + n, index)
 
 
 def _column(name: str, values: Any, n: int) -> np.ndarray:

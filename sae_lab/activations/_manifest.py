@@ -7,6 +7,8 @@ the harvest. It holds no times and no machine's names: the same harvest gives th
 
 from __future__ import annotations
 
+import contextlib
+import importlib.metadata
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,9 @@ MANIFEST = "manifest.json"
 VOCABULARY = "vocabulary.json"
 KIND = "activations"
 SCHEMA = 1
+
+# Packages whose version can change the last digits of what is stored.
+_PACKAGES = ("torch", "transformers", "nnsight")
 
 _FIELDS = {
     "model": (str, type(None)),
@@ -36,6 +41,8 @@ _FIELDS = {
     "max_tokens": (int, type(None)),
     "complete": (bool,),
 }
+_SETTINGS = {"skip_first": int, "dtype": str}
+_CORPUS = {"documents": int, "sha256": str, "exhausted": bool}
 _ENTRY = {"file": str, "rows": int, "sequences": int, "dtype": str, "bytes": int, "sha256": str}
 
 
@@ -52,22 +59,23 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         )
     for field, types in _FIELDS.items():
         if field not in manifest or not isinstance(manifest[field], types):
-            raise CorruptFile(
-                f"the manifest {path} has no valid {field!r}: restore it, or remove the folder and harvest again"
-            )
+            raise _damaged(path, f"has no valid {field!r}")
+    if not _has(manifest["settings"], _SETTINGS) or not _has(manifest["corpus"], _CORPUS):
+        raise _damaged(path, "lacks settings or facts about the texts")
     listed = entries(manifest)
-    for entry in listed:
-        if any(not isinstance(entry.get(key), kind) for key, kind in _ENTRY.items()):
-            raise CorruptFile(
-                f"the manifest {path} describes a shard badly: restore it, or remove the folder and harvest again"
-            )
-    if manifest["rows"] != sum(e["rows"] for e in listed) or manifest["sequences"] != sum(
-        e["sequences"] for e in listed
-    ):
-        raise CorruptFile(
-            f"the counts in the manifest {path} do not add up: restore it, or remove the folder and harvest again"
-        )
+    if any(not _has(entry, _ENTRY) or Path(entry["file"]).name != entry["file"] for entry in listed):
+        raise _damaged(path, "describes a shard badly")
+    if any(manifest[count] != sum(entry[count] for entry in listed) for count in ("rows", "sequences")):
+        raise _damaged(path, "has counts that do not add up")
     return manifest
+
+
+def _has(value: Any, fields: Mapping[str, type]) -> bool:
+    return isinstance(value, dict) and all(isinstance(value.get(name), kind) for name, kind in fields.items())
+
+
+def _damaged(path: Path, how: str) -> CorruptFile:
+    return CorruptFile(f"the manifest {path} {how}: restore it, or remove the folder and harvest again")
 
 
 def entries(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -129,3 +137,14 @@ def check_same(folder: Path, manifest: Mapping[str, Any], wanted: Mapping[str, A
             f"{folder} holds a harvest with other settings: {'; '.join(differences)}. "
             f"Give the same settings to go on with it, or another path"
         )
+
+
+def installed_versions() -> dict[str, str]:
+    """Versions of what makes the rows."""
+    from sae_lab import __version__
+
+    found = {"sae_lab": __version__}
+    for package in _PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[package] = importlib.metadata.version(package)
+    return found

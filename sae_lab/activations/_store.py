@@ -12,42 +12,22 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from sae_lab._errors import BadInput
-from sae_lab.activations._array import checked_array, numbered
+from sae_lab.activations._array import checked_array, numbered, row_numbers
 from sae_lab.activations._gather import Gatherer, shuffled
 from sae_lab.activations._manifest import MANIFEST, entries, read_manifest, read_vocabulary
+from sae_lab.activations._provenance import TokenProvenance
 from sae_lab.activations._shards import FileShard, Shard
 from sae_lab.activations._statistics import statistics
 
-if TYPE_CHECKING:
-    import pandas as pd
 
-
-class Context(NamedTuple):
-    """The tokens around a row.
-
-    Attributes
-    ----------
-    tokens
-        (w,) int32, the token ids, fewer than asked for at the ends of the sequence.
-    rows
-        (w,) int64, the row of each token, -1 where that position is not among the rows.
-    peak
-        Index of the row asked for.
-    """
-
-    tokens: np.ndarray
-    rows: np.ndarray
-    peak: int
-
-
-class Activations:
+class Activations(TokenProvenance):
     """Rows of activations. Made by `sl.harvest`, `Activations.open` or `Activations.from_array`.
 
     Attributes
@@ -163,9 +143,6 @@ class Activations:
 
     # -- rows -------------------------------------------------------------------------------------------------
 
-    def __len__(self) -> int:
-        return len(self._source) if self._rows is None else len(self._rows)
-
     @property
     def dtype(self) -> torch.dtype:
         """The type in which rows are stored; they are read as float32 always."""
@@ -178,22 +155,8 @@ class Activations:
 
     def __getitem__(self, rows: Any) -> Tensor:
         """Rows as float32 on the CPU: (n, d_in), or (d_in,) for one row number. Masks work too."""
-        if isinstance(rows, slice):
-            return self._source.gather(self._store_rows(np.arange(*rows.indices(len(self)))))
-        index = np.asarray(rows.cpu() if isinstance(rows, Tensor) else rows)
-        if index.dtype == np.bool_:
-            if index.shape != (len(self),):
-                raise BadInput(f"a mask of shape {index.shape} does not fit {len(self):,} rows")
-            index = np.flatnonzero(index)
-        if index.size == 0:
-            index = index.astype(np.int64)
-        if index.dtype.kind not in "iu" or index.ndim > 1:
-            raise BadInput(f"rows must be one number, a slice, a mask or a list of numbers, not {type(rows).__name__}")
-        flat = np.atleast_1d(index).astype(np.int64)
-        if flat.size and (flat.min() < -len(self) or flat.max() >= len(self)):
-            worst = flat.min() if flat.min() < -len(self) else flat.max()
-            raise IndexError(f"row {worst} does not exist: there are {len(self):,} rows")
-        found = self._source.gather(self._store_rows(np.where(flat < 0, flat + len(self), flat)))
+        index = row_numbers(rows, len(self))
+        found = self._source.gather(self._store_rows(np.atleast_1d(index)))
         return found if index.ndim else found[0]
 
     def __iter__(self) -> Iterator[Tensor]:
@@ -272,11 +235,11 @@ class Activations:
         held = apart[group]
         return self.view(np.flatnonzero(~held)), self.view(np.flatnonzero(held))
 
-    def view(self, rows: np.ndarray | slice) -> Activations:
-        """Some of the rows as Activations; nothing is copied. Row numbers are sorted, doubles count once."""
-        chosen = np.arange(len(self))[rows] if isinstance(rows, slice) else np.unique(np.asarray(rows))
-        if chosen.size and (chosen[0] < 0 or chosen[-1] >= len(self)):
-            raise BadInput(f"the rows of a view must lie between 0 and {len(self) - 1}")
+    def view(self, rows: slice | Sequence[int] | np.ndarray | Tensor) -> Activations:
+        """Some of the rows as Activations, in their old order; nothing is copied. A mask works too."""
+        chosen = np.unique(row_numbers(rows, len(self)))
+        if not len(chosen):
+            raise BadInput("a view needs at least one row")
         return Activations(
             self._shards,
             self.d_in,
@@ -285,7 +248,7 @@ class Activations:
             skip_first=self._skip_first,
             path=self.path,
             identity=self._identity,
-            rows=np.sort(self._store_rows(chosen)).astype(np.int32 if len(self._source) < 2**31 else np.int64),
+            rows=self._store_rows(chosen).astype(np.int32 if len(self._source) < 2**31 else np.int64),
         )
 
     # -- where they come from ---------------------------------------------------------------------------------
@@ -299,70 +262,6 @@ class Activations:
     def site(self) -> str | None:
         """The site in the model, or None."""
         return self.metadata.get("site")
-
-    @cached_property
-    def tokens(self) -> np.ndarray:
-        """Token id of each row, int32."""
-        return self._column("tokens")
-
-    @cached_property
-    def sequences(self) -> np.ndarray:
-        """Sequence of each row, int32: what the model read at once."""
-        return self._column("sequences")
-
-    @cached_property
-    def documents(self) -> np.ndarray:
-        """Document of each row, int32: its index in the texts."""
-        return self._column("documents")
-
-    @cached_property
-    def positions(self) -> np.ndarray:
-        """Position of each row in its sequence, int32."""
-        return self._column("positions")
-
-    @cached_property
-    def special(self) -> np.ndarray:
-        """Whether the row's token is a special one, bool."""
-        return self._column("special")
-
-    @property
-    def frame(self) -> pd.DataFrame:
-        """One line a row: token, document, position, special."""
-        import pandas as pd
-
-        columns = {
-            "token": self.tokens,
-            "document": self.documents,
-            "position": self.positions,
-            "special": self.special,
-        }
-        return pd.DataFrame(columns)
-
-    def sequence_tokens(self, i: int) -> np.ndarray:
-        """All token ids of sequence `i`, int32, those at dropped positions included."""
-        self._need_provenance()
-        if not 0 <= i < self.n_sequences:
-            raise IndexError(f"sequence {i} does not exist: there are {self.n_sequences:,}")
-        ids, ends = self._sequences
-        return ids[ends[i - 1] if i else 0 : ends[i]]
-
-    def context(self, row: int, before: int = 10, after: int = 10) -> Context:
-        """The tokens around a row, within its sequence."""
-        self._need_provenance()
-        if not 0 <= row < len(self):
-            raise IndexError(f"row {row} does not exist: there are {len(self):,} rows")
-        position = int(self.positions[row])
-        ids = self.sequence_tokens(int(self.sequences[row]))
-        first, last = max(0, position - before), min(len(ids), position + after + 1)
-        window = np.arange(first, last)
-        # The rows of a sequence follow each other in the store, from position skip_first on.
-        stored = int(self._store_rows(np.array([row]))[0]) + window - position
-        stored[(window < self._skip_first) | (stored >= len(self._source))] = -1
-        return Context(ids[first:last], self._view_rows(stored), position - first)
-
-    def token_strings(self, ids: Sequence[int] | np.ndarray) -> list[str]:
-        """Display strings of token ids; an id that does not occur in the store shows as its number."""
-        return [self._vocabulary.get(int(token), f"<{int(token)}>") for token in ids]
 
     # -- numbers ----------------------------------------------------------------------------------------------
 
@@ -411,43 +310,9 @@ class Activations:
 
     # -- inside -----------------------------------------------------------------------------------------------
 
-    @property
-    def _has_provenance(self) -> bool:
-        return self.n_sequences > 0
-
     @cached_property
     def _statistics(self) -> Any:
         return statistics(self._source, self._rows)
-
-    @cached_property
-    def _sequences(self) -> tuple[np.ndarray, np.ndarray]:
-        """All sequences back to back, and where each ends."""
-        ids = np.concatenate([shard.array("sequence_ids") for shard in self._shards])
-        return ids, np.cumsum(
-            np.concatenate([shard.array("sequence_lengths") for shard in self._shards]), dtype=np.int64
-        )
-
-    def _need_provenance(self) -> None:
-        if not self._has_provenance:
-            raise BadInput(
-                "these rows carry no tokens: harvest them, or pass tokens to Activations.from_array(x, tokens=...)"
-            )
-
-    def _column(self, name: str) -> np.ndarray:
-        self._need_provenance()
-        column = np.concatenate([shard.array(name) for shard in self._shards])
-        return column if self._rows is None else column[self._rows]
-
-    def _store_rows(self, rows: np.ndarray) -> np.ndarray:
-        return rows if self._rows is None else self._rows[rows]
-
-    def _view_rows(self, stored: np.ndarray) -> np.ndarray:
-        """Row numbers of this view for row numbers of the store; -1 stays, and stands for what is not in it."""
-        if self._rows is None:
-            return stored.astype(np.int64)
-        place = np.searchsorted(self._rows, stored)
-        inside = np.minimum(place, len(self._rows) - 1)
-        return np.where(self._rows[inside] == stored, inside, -1).astype(np.int64)
 
 
 def as_activations(x: Activations | Tensor | np.ndarray) -> Activations:

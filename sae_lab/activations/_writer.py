@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import shutil
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sae_lab._errors import BadInput
 from sae_lab._files import atomic_file, read_arrays, write_arrays
 from sae_lab.activations._corpus import CorpusState
 from sae_lab.activations._manifest import (
@@ -248,38 +247,6 @@ class ShardWriter:
             ours = path.name.endswith(".safetensors") and path.name.startswith(("activations-", "partial-"))
             if (ours and path.name not in listed) or (path.name.startswith(".") and path.name.endswith(".tmp")):
                 path.unlink(missing_ok=True)
-
-
-def check_path(path: Path, sites: Sequence[str], *, single: bool) -> None:
-    """Raise `BadInput` unless a harvest may write to `path`: it is new, empty, or a store of ours."""
-    if path.exists() and not path.is_dir():
-        raise BadInput(f"{path} is a file: path must name a folder")
-    if not path.is_dir():
-        return
-    stores = sorted(child.parent.name for child in path.glob(f"*/{MANIFEST}"))
-    if single and stores:
-        raise BadInput(
-            f"{path} holds harvests of several sites ({', '.join(stores)}): "
-            f"give site=[...] to go on with them, or another path"
-        )
-    if not single and (path / MANIFEST).exists():
-        raise BadInput(f"{path} holds a harvest of one site: give site as one name to go on with it, or another path")
-    if (path / MANIFEST).exists():
-        return
-    known = {*stores, *sites} if not single else set()
-    foreign = sorted(
-        child.name for child in path.iterdir() if not child.name.startswith(".") and child.name not in known
-    )
-    if foreign:
-        raise BadInput(f"{path} holds other files ({', '.join(foreign[:5])}): give a new or an empty folder as path")
-
-
-def stored_batch_tokens(folders: Iterable[Path | None]) -> int | None:
-    """The batch size of a harvest begun in one of the folders, or None."""
-    for folder in folders:
-        if folder is not None and (folder / MANIFEST).exists():
-            return read_manifest(folder)["settings"].get("batch_tokens")
-    return None
 
 
 def _numpy(values: Tensor, dtype: torch.dtype) -> np.ndarray:
