@@ -9,17 +9,21 @@ import sys
 import threading
 import time
 import weakref
+from pathlib import Path
 
 import nbformat
 import numpy as np
 import pytest
 from _runs import TrainingRun
+from nbclient import NotebookClient
 
 from sae_lab import _views
 from sae_lab._errors import BadInput, CorruptFile
 from sae_lab.widgets import _pages, _progress_line
 from sae_lab.widgets._throttle import Throttle
 from sae_lab.widgets.monitor import CURVES, POINTS, Monitor
+
+ROOT = Path(__file__).parents[1]
 
 
 def curves_of(monitor):
@@ -291,3 +295,35 @@ def test_notebook_page_obeys_tags_and_escapes_outputs(tmp_path):
     assert page.count("&lt;script&gt;alert(1)") == 1
     assert '<span class="ansi-red-fg">red</span>' in page
     assert "plotly" not in page.split("</style>")[1].split("<script")[0]
+
+
+NOTEBOOK = """
+import sys, threading
+sys.path.insert(0, "tests")
+from _runs import TrainingRun
+from sae_lab import _views
+from sae_lab._progress import Progress
+
+run = TrainingRun(steps=300)
+display(_views.view(run))
+thread = threading.Thread(target=lambda: (run.add(300), run.end()))
+thread.start()
+thread.join()
+with Progress(1000, "harvesting layers.9", "tokens") as progress:
+    for _ in range(1000):
+        progress.advance(1)
+"""
+
+
+@pytest.mark.slow
+def test_an_executed_notebook_keeps_the_end_of_a_run_and_of_a_progress_line(tmp_path):
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(NOTEBOOK)])
+    NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(ROOT)}}).execute()
+    models = notebook.metadata.widgets[_pages.WIDGET_STATE]["state"].values()
+    states = [model["state"] for model in models if "curves" in model["state"] or "now" in model["state"]]
+    assert [(state["status"], state["now"]["step"]) for state in states] == [("finished", 300)]
+    monitor, progress = notebook.cells[0].outputs
+    assert monitor.data["text/plain"] == "Monitor(BatchTopK(d_sae=64, k=4) on layers.9, 300 steps)"
+    assert progress.data["text/plain"] == "harvesting layers.9: 1,000 tokens"
+    page = _pages.notebook_page(notebook, tmp_path / "page.html")
+    assert page.stat().st_size < 80_000
