@@ -35,7 +35,6 @@ lab: $(VENV)/.ready-demo  ## Open the quickstart notebook in JupyterLab
 test: lint docs unit browser notebooks  ## Run everything that CI runs
 
 test-fast: $(VENV)/.ready-test  ## Run the quick unit tests, for the daily loop
-	$(PHASE) "ruff" $(BIN)/ruff check --quiet $(SOURCES)
 	$(PHASE) "quick unit tests" $(PYTEST) tests --ignore tests/browser -p no:playwright -q -m "not slow"
 
 lint: $(VENV)/.ready-test  ## Check style and types
