@@ -57,7 +57,7 @@ class Widget(anywidget.AnyWidget):
         return f"{type(self).__name__}({self._summary()})"
 
 
-def binary() -> traitlets.Bytes[bytes, bytes]:
+def binary() -> traitlets.Bytes:
     """A synced trait of bytes. The page hands bytes back as a memoryview, which traitlets would refuse."""
     return traitlets.Bytes().tag(sync=True, from_json=lambda value, widget: bytes(value))
 
