@@ -67,7 +67,7 @@ class Notebook:
     def __init__(self, page: Page, address: str, name: str):
         self.page = page
         page.goto(f"{address}/lab/tree/{name}?reset", timeout=PATIENCE)
-        page.wait_for_function(f"() => {SESSION}?.session?.kernel?.status === 'idle'", timeout=PATIENCE)
+        self.until_idle()
 
     def start(self, index: int) -> Locator:
         """Start cell `index`; return the place of its outputs without waiting for them."""
@@ -86,8 +86,9 @@ class Notebook:
         done = f"index => /^\\d+$/.test({NOTEBOOK}.widgets[index].model.sharedModel.execution_count ?? '')"
         self.page.wait_for_function(done, arg=index, timeout=PATIENCE)
 
-    def busy(self) -> bool:
-        return self.page.evaluate(f"{SESSION}.session.kernel.status") == "busy"
+    def until_idle(self) -> None:
+        """Wait until the kernel runs no cell."""
+        self.page.wait_for_function(f"() => {SESSION}?.session?.kernel?.status === 'idle'", timeout=PATIENCE)
 
     def ask(self, code: str) -> str:
         """Run `code` in the kernel, beside the notebook; return what it prints."""
