@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import re
 import subprocess
 import sys
 import threading
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import nbformat
 import numpy as np
+import pandas as pd
 import pytest
 from _runs import TrainingRun
 from nbclient import NotebookClient
@@ -295,6 +297,16 @@ def test_notebook_page_obeys_tags_and_escapes_outputs(tmp_path):
     assert page.count("&lt;script&gt;alert(1)") == 1
     assert '<span class="ansi-red-fg">red</span>' in page
     assert "plotly" not in page.split("</style>")[1].split("<script")[0]
+
+
+def test_columns_of_words_are_told_from_columns_of_numbers(tmp_path):
+    frame = pd.DataFrame({"value": [0.5, float("nan")], "definition": ["a < b", "3 of 4"]}, index=["l0", "fvu"])
+    wide = pd.DataFrame([[1, "x"]], columns=pd.MultiIndex.from_tuples([("a", "b"), ("a", "c")]))
+    outputs = [nbformat.v4.new_output("display_data", data={"text/html": f.to_html()}) for f in (frame, wide)]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("frame", outputs=outputs)])
+    page = _pages.notebook_page(notebook, tmp_path / "out.html").read_text()
+    marked = re.findall('<t[hd] class="nb-words">(.*?)</t', page)
+    assert marked == ["", "definition", "l0", "a &lt; b", "fvu", "3 of 4"]
 
 
 NOTEBOOK = """

@@ -7,6 +7,7 @@ network. Only its two filters for Markdown and terminal colours are used here.
 from __future__ import annotations
 
 import html
+import itertools
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -26,6 +27,9 @@ from sae_lab._errors import BadInput, CorruptFile
 from sae_lab.widgets._pages import WIDGET_VIEW, json_text, view_tag
 
 PLOTLY = "application/vnd.plotly.v1+json"
+_TABLE = re.compile(r'<table[^>]*class="dataframe".*?</table>', re.DOTALL)
+_CELL = re.compile(r"<(t[hd])>(.*?)</t[hd]>", re.DOTALL)
+_NUMBER = re.compile(r"\s*([-+\d.,eE%\s]+|nan|NaN|inf|-inf|None|NaT|&lt;NA&gt;|)\s*")
 IMAGES = ("image/png", "image/jpeg", "image/gif", "image/webp")
 
 
@@ -107,7 +111,7 @@ def _rich(data: Mapping[str, Any], saved: Mapping[str, Any], folder: Path, drawn
         drawn.has_plots = True
         return f'<div class="nb-plot"><script type="application/json">{json_text(data[PLOTLY])}</script></div>'
     if "text/html" in data:
-        return f'<div class="nb-html">{_text(data["text/html"])}</div>'
+        return f'<div class="nb-html">{_TABLE.sub(_columns, _text(data["text/html"]))}</div>'
     if "image/svg+xml" in data:
         return f'<div class="nb-image">{_text(data["image/svg+xml"])}</div>'
     for kind in IMAGES:
@@ -120,6 +124,18 @@ def _rich(data: Mapping[str, Any], saved: Mapping[str, Any], folder: Path, drawn
     if text is None and "application/json" in data:
         text = json.dumps(data["application/json"], indent=1)
     return "" if text is None else f'<pre class="nb-plain">{ansi2html(_text(text))}</pre>'
+
+
+def _columns(table: re.Match[str]) -> str:
+    """A table of pandas, with the cells of columns that hold words marked, so that they are set flush left."""
+    rows = [_CELL.findall(row) for row in table[0].split("</tr>")]
+    rows = [row for row in rows if row]
+    if len({len(row) for row in rows}) != 1 or "span=" in table[0]:
+        return table[0]  # cells that span others: which column one is in cannot be told so simply
+    body = [row for row in rows if any(kind == "td" for kind, _ in row)]
+    words = [any(not _NUMBER.fullmatch(row[i][1]) for row in body) for i in range(len(rows[0]))]
+    place = itertools.cycle(words)
+    return _CELL.sub(lambda cell: cell[0].replace(">", ' class="nb-words">', 1) if next(place) else cell[0], table[0])
 
 
 def _alternative(data: Mapping[str, Any]) -> str:
