@@ -49,9 +49,9 @@ class Gatherer:
             return torch.index_select(self.gather_sorted(rows[order], dtype), 0, torch.from_numpy(inverse))
         return self.gather_sorted(rows, dtype)
 
-    def gather_sorted(self, rows: np.ndarray, dtype: torch.dtype) -> Tensor:
-        """The same for row numbers in ascending order: one pass over the shards."""
-        out = torch.empty((len(rows), self.d_in), dtype=dtype)
+    def gather_sorted(self, rows: np.ndarray, dtype: torch.dtype, out: Tensor | None = None) -> Tensor:
+        """The same for row numbers in ascending order: one pass over the shards, into `out` where it is given."""
+        out = torch.empty((len(rows), self.d_in), dtype=dtype) if out is None else out[: len(rows)]
         cuts = np.searchsorted(rows, self.starts)
         for shard, start, begin, end in zip(self.shards, self.starts, cuts, cuts[1:], strict=False):
             if begin == end:
@@ -61,7 +61,10 @@ class Gatherer:
                 out[begin:end] = shard.values[first : last + 1]
             else:
                 local = torch.from_numpy((rows[begin:end] - start).astype(np.int64))
-                out[begin:end] = torch.index_select(shard.values, 0, local)
+                if shard.values.dtype == out.dtype:
+                    torch.index_select(shard.values, 0, local, out=out[begin:end])
+                else:
+                    out[begin:end] = torch.index_select(shard.values, 0, local)
         return out
 
 
@@ -84,6 +87,9 @@ def shuffled(
     row_bytes = source.d_in * source.dtype.itemsize
     at_once = max(1, BUFFER_BYTES // (row_bytes * batch_size)) * batch_size
     epoch, first = divmod(skip, per_epoch)
+    # Used again and again: memory fresh from the system costs as much as the copying.
+    buffer = torch.empty((min(at_once, n), source.d_in), dtype=source.dtype)
+    scratch = torch.empty((batch_size, source.d_in), dtype=source.dtype)
     while epochs is None or epoch < epochs:
         order = epoch_order(n, seed, epoch)
         end = per_epoch * batch_size if drop_last else n
@@ -92,11 +98,12 @@ def shuffled(
             if rows is not None:
                 wanted = rows[wanted]
             sorting = np.argsort(wanted)
-            fetched = source.gather_sorted(wanted[sorting], source.dtype)
+            fetched = source.gather_sorted(wanted[sorting], source.dtype, buffer)
             place = torch.empty(len(wanted), dtype=torch.int64)
             place[torch.from_numpy(sorting)] = torch.arange(len(wanted))
             for chosen in place.split(batch_size):
-                yield torch.index_select(fetched, 0, chosen).float()
+                batch = torch.index_select(fetched, 0, chosen, out=scratch[: len(chosen)])
+                yield batch.to(torch.float32, copy=True)
         epoch, first = epoch + 1, 0
 
 
