@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from sae_lab._errors import BadInput, Mismatch, SaeLabError
+from sae_lab._interrupt import stop_on_interrupt
 from sae_lab._progress import Progress
 from sae_lab.activations._corpus import CorpusReader, CorpusState
-from sae_lab.activations._interrupt import stop_on_interrupt
 from sae_lab.activations._manifest import installed_versions
 from sae_lab.activations._plan import Batch, plan
 from sae_lab.activations._rows import Provenance, provenance

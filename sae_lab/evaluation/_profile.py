@@ -14,8 +14,8 @@ import numpy as np
 import torch
 
 from sae_lab._errors import BadInput
+from sae_lab._interrupt import stop_on_interrupt
 from sae_lab._progress import Progress
-from sae_lab.activations._interrupt import stop_on_interrupt
 from sae_lab.evaluation._coactivity import Coactivity
 from sae_lab.evaluation._directions import nearest_directions, promoted_tokens
 from sae_lab.evaluation._examples import ExamplePlan, Windows, chosen_rows, histograms, values_at

@@ -16,9 +16,9 @@ import numpy as np
 import torch
 
 from sae_lab._errors import BadInput
+from sae_lab._interrupt import stop_on_interrupt
 from sae_lab._metrics import loss_recovered
 from sae_lab._progress import Progress
-from sae_lab.activations._interrupt import stop_on_interrupt
 
 if TYPE_CHECKING:
     from sae_lab.activations import Activations
