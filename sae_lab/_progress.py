@@ -71,6 +71,12 @@ class Progress:
         self.done = self._first = done
         self._show()
 
+    def expect(self, total: int) -> None:
+        """Say how many units there are in all, where that became known, or better known, on the way."""
+        self.total = total
+        if self._bar is not None:
+            self._bar.total = total
+
     def advance(self, count: int, note: str = "") -> None:
         """Count `count` more units; `note` is a short remark to show beside them."""
         self.done += count

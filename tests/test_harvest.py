@@ -271,6 +271,40 @@ def test_second_interrupt_stops_at_once(tmp_path):
     assert torch.equal(prefix.tensor(), run(make_texts())[: len(prefix)])
 
 
+def test_second_interrupt_in_memory_keeps_the_rows_too():
+    model = FakeModel()
+
+    def interrupt_twice():
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+
+    on_batch(model, 20, interrupt_twice)
+    with pytest.warns(UserWarning, match="in memory only"):
+        prefix = run(make_texts(), model)
+    assert len(prefix) == len(prefix.frame) > 500
+    assert torch.equal(prefix.tensor(), run(make_texts())[: len(prefix)])
+
+
+def test_an_interrupt_before_the_first_row_is_an_interrupt(tmp_path):
+    model = FakeModel()
+
+    def interrupt_twice():
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+
+    on_batch(model, 0, interrupt_twice)
+    with pytest.raises(KeyboardInterrupt):
+        run(make_texts(), model, path=tmp_path / "x")
+
+
+def test_progress_counts_tokens_and_knows_its_end(capsys):
+    acts = run(make_texts(), progress=True)
+    shown = capsys.readouterr().err
+    assert "harvesting a: 100%" in shown
+    assert f"{len(acts) / 1000:.2f}k/{len(acts) / 1000:.2f}k" in shown
+    assert "tokens/s]" in shown
+
+
 def test_an_error_on_the_way_keeps_what_was_done(tmp_path):
     model = FakeModel()
 

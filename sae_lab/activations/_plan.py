@@ -34,13 +34,18 @@ class TokenSequence:
 
 @dataclass(frozen=True)
 class Batch:
-    """Sequences that run together, and where their rows stand in the store."""
+    """Sequences that run together, and where their rows stand in the store.
+
+    `corpus` says how far the texts were read for the window of this batch, `window_end` how many rows there
+    are up to the end of that window.
+    """
 
     sequences: list[TokenSequence]
     first_sequence: int
     first_row: int
     n_rows: int
     corpus: CorpusState
+    window_end: int
 
     @property
     def end_row(self) -> int:
@@ -76,9 +81,10 @@ def plan(
     )
     first_sequence = first_row = 0
     for number, (sequences, corpus) in enumerate(_macro_windows(cut, reader, settings)):
+        window_end = first_row + sum(len(sequence.ids) - settings.skip_first for sequence in sequences)
         for batch in _batches(sequences, settings, number):
             n_rows = sum(len(sequence.ids) - settings.skip_first for sequence in batch)
-            yield Batch(batch, first_sequence, first_row, n_rows, corpus)
+            yield Batch(batch, first_sequence, first_row, n_rows, corpus, window_end)
             first_sequence += len(batch)
             first_row += n_rows
 

@@ -64,8 +64,11 @@ class Run:
             bar.start_at(min(writer.rows for writer in self.waiting.values()))
             try:
                 stopped = self._loop(bar)
-            except KeyboardInterrupt:  # the second Ctrl-C: whatever is on disk is valid as it is
+            except KeyboardInterrupt:  # the second Ctrl-C: what is on disk is valid as it is, what is in memory is kept
                 stopped = True
+                for writer in self.waiting.values():
+                    if writer.folder is None:
+                        writer.flush()
             except BaseException:
                 with contextlib.suppress(SaeLabError, OSError):  # the first error is the one to report
                     self._flush()
@@ -82,6 +85,7 @@ class Run:
             for batch in batches:
                 rows = batch.end_row
                 self._check_begun(batch)
+                self._expect(bar, batch)
                 bar.advance(self._take(batch))
                 if self.max_tokens is not None and batch.end_row >= self.max_tokens:
                     self._finish(batch.corpus)
@@ -108,6 +112,11 @@ class Run:
             part = rows.part(begin, end - batch.first_row)
             writer.add(kept, part, _peak(kept, part, alias), batch.corpus)
         return end - before
+
+    def _expect(self, bar: Progress, batch: Batch) -> None:
+        """Where no number of rows was asked for, say how many the texts will probably give."""
+        if self.max_tokens is None and hasattr(self.texts, "__len__"):
+            bar.expect(round(batch.window_end * len(self.texts) / batch.corpus.documents))
 
     def _wants_more(self, writer: ShardWriter) -> bool:
         if not writer.complete:

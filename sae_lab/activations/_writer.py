@@ -64,9 +64,8 @@ class ShardWriter:
         self.shards: list[Shard] = []  # in memory only
         self.vocabulary: dict[int, str] = {}
         self._strings = token_strings
-        self._values: list[np.ndarray] = []  # pieces of the shard under way; float32 from the first wide one on
-        self._parts: list[Provenance] = []
-        self._buffered = 0
+        # Pieces of the shard under way, values beside their origins; float32 from the first wide piece on.
+        self._pieces: list[tuple[list[np.ndarray], Provenance]] = []
         self._warned = False
         self.manifest: dict[str, Any] = {
             "kind": KIND,
@@ -90,6 +89,10 @@ class ShardWriter:
     def rows(self) -> int:
         """Rows taken so far, those of earlier calls included."""
         return sum(entry["rows"] for entry in self.manifest["shards"]) + self._buffered
+
+    @property
+    def _buffered(self) -> int:
+        return sum(len(part) for _, part in self._pieces)
 
     @property
     def corpus(self) -> CorpusState:
@@ -120,9 +123,8 @@ class ShardWriter:
         begin = 0
         while begin < len(rows):
             end = min(len(rows), begin + SHARD_ROWS - self._buffered)
-            self._values.extend(self._stored(values[begin:end], peak))
-            self._parts.append(rows.part(begin, end))
-            self._buffered += end - begin
+            # One step for values and origins: a second Ctrl-C between two steps would leave them unequal.
+            self._pieces.append((self._stored(values[begin:end], peak), rows.part(begin, end)))
             self.manifest["corpus"] = corpus._asdict()
             if self._buffered == SHARD_ROWS:
                 self._commit()
@@ -183,13 +185,13 @@ class ShardWriter:
         ids = np.split(arrays["sequence_ids"], ends[:-1]) if len(ends) else []
         first = self.manifest["sequences"] - len(ids)
         starts = np.searchsorted(arrays["sequences"], np.arange(first, first + len(ids)))
-        self._values = [arrays["activations"]]
-        self._parts = [Provenance({name: arrays[name] for name in COLUMNS}, starts, ids)]
-        self._buffered = entry["rows"]
+        part = Provenance({name: arrays[name] for name in COLUMNS}, starts, ids)
+        self._pieces = [([arrays["activations"]], part)]
 
     def _stored(self, values: Tensor, peak: float) -> list[np.ndarray]:
         """The values in the type they are stored in; two pieces where the first wide row splits them."""
-        if self.manifest["settings"]["dtype"] == "float32" or (self._values and self._values[-1].dtype == np.float32):
+        wide = bool(self._pieces) and self._pieces[-1][0][-1].dtype == np.float32
+        if wide or self.manifest["settings"]["dtype"] == "float32":
             return [_numpy(values, torch.float32)]
         if peak <= FLOAT16_MAX:
             return [_numpy(values, torch.float16)]
@@ -206,22 +208,18 @@ class ShardWriter:
         return [_numpy(values[:first], torch.float16), _numpy(values[first:], torch.float32)]
 
     def _commit(self, partial: bool = False) -> None:
-        arrays = join(self._parts)
-        arrays["activations"] = _join_values(self._values)
+        arrays = join([part for _, part in self._pieces])
+        arrays["activations"] = _join_values([piece for pieces, _ in self._pieces for piece in pieces])
         self._learn(arrays["sequence_ids"])
-        number = len(self.manifest["shards"])
-        if self.folder is None:
-            self.shards.append(Shard.in_memory(arrays))
-            entry = {"rows": self._buffered, "sequences": len(arrays["sequence_lengths"])}
-        else:
+        rows, sequences = len(arrays["activations"]), len(arrays["sequence_lengths"])
+        memory = self.shards if self.folder is not None else [*self.shards, Shard.in_memory(arrays)]
+        entry: dict[str, Any] = {"rows": rows, "sequences": sequences}
+        if self.folder is not None:
+            number = len(self.manifest["shards"])
             name = f"partial-{self.rows}.safetensors" if partial else f"activations-{number:05d}.safetensors"
             write_arrays(self.folder / name, arrays)
-            entry = shard_entry(
-                self.folder / name,
-                rows=self._buffered,
-                sequences=len(arrays["sequence_lengths"]),
-                dtype=arrays["activations"].dtype.name,
-            )
+            kind = arrays["activations"].dtype.name
+            entry = shard_entry(self.folder / name, rows=rows, sequences=sequences, dtype=kind)
         old = self.manifest["partial"]
         shards = self.manifest["shards"] if partial else [*self.manifest["shards"], entry]
         changed = {**self.manifest, "shards": shards, "partial": entry if partial else None}
@@ -230,9 +228,11 @@ class ShardWriter:
         if self.folder is not None:
             write_vocabulary(self.folder, self.vocabulary)
             write_manifest(self.folder, changed)
+        kept = self._pieces if partial else []
+        # No call between these three, so no interrupt either: Python looks for signals at calls and loops.
         self.manifest = changed
-        if not partial:
-            self._values, self._parts, self._buffered = [], [], 0
+        self.shards = memory
+        self._pieces = kept
         if old is not None and self.folder is not None:
             (self.folder / old["file"]).unlink(missing_ok=True)
 
