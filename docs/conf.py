@@ -26,7 +26,7 @@ extensions = [
     "numpydoc",
 ]
 templates_path = ["_templates"]
-exclude_patterns = ["_build", "_generated"]
+exclude_patterns = ["_build", "_generated", "demo_saes"]
 
 # What the pages need from elsewhere in the repository is gathered here before Sphinx looks for its sources.
 GENERATED = DOCS / "_generated"
