@@ -181,6 +181,7 @@ def test_the_file_holds_what_saelens_reads(tmp_path):
     }
     assert cfg["metadata"]["hook_name"] == "blocks.3.hook_resid_pre"
     assert cfg["metadata"]["context_size"] == 128
+    assert cfg["metadata"]["sae_lens_version"].startswith("6.")  # else SAELens takes it for an older layout
     assert json.loads((sae("topk").save(tmp_path / "t") / "cfg.json").read_text())["k"] == K
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+import types
 from pathlib import Path
 
 import pytest
@@ -113,18 +115,20 @@ class Killed(BaseException):
 def test_a_kill_while_a_checkpoint_is_written_leaves_a_state_to_resume(where, whole, tmp_path, monkeypatch):
     """Before the new state stands, before it is the newest, and before the old one is gone."""
     calls = []
-    target = _checkpoint.shutil if where == "rmtree" else _checkpoint
-    real = getattr(target, where)
+    real = shutil.rmtree if where == "rmtree" else getattr(_checkpoint, where)
 
     def deadly(*args, **kwargs):
         calls.append(args)
-        # the third checkpoint of this run; the first one has no old state to delete
+        # while the third checkpoint is written; the first one has no old state to delete
         if len(calls) == (2 if where == "rmtree" else 3):
             raise Killed
         return real(*args, **kwargs)
 
     with monkeypatch.context() as patch:
-        patch.setattr(target, where, deadly)
+        if where == "rmtree":  # the checkpoint's own use of it, not everybody's
+            patch.setattr(_checkpoint, "shutil", types.SimpleNamespace(rmtree=deadly))
+        else:
+            patch.setattr(_checkpoint, where, deadly)
         with pytest.raises(Killed):
             sl.train(config(), ROWS, **OPTIONS, checkpoint=tmp_path / "c", checkpoint_every=7)
     assert_same(sl.resume(tmp_path / "c", ROWS, progress=False), whole["BatchTopK"])

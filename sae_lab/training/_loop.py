@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from sae_lab._errors import BadInput, SaeLabError
+from sae_lab._errors import BadInput, SaeLabError, Unavailable
 from sae_lab.saes import SAE
 from sae_lab.training._checkpoint import Checkpoint
 from sae_lab.training._settings import learning_rate
@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 TELL_EVERY = 0.1  # seconds between messages to listeners
 SAVE_EVERY = 120.0  # seconds between checkpoints, when no number of steps is given
 QUICK_CALIBRATION = 8192  # rows that set the threshold of a run that was stopped
+
+
+class Diverged(SaeLabError):
+    """The loss is no longer a finite number."""
 
 
 class Loop:
@@ -54,7 +58,7 @@ class Loop:
         self._first_step = state.step
         self._ended: float | None = None
         self._lock = threading.RLock()  # held during a step
-        self._visitors = 0  # who wants the lock between steps; the loop lets them in first
+        self._visitors: list[object] = []  # who wants the lock between steps; the loop lets them in first
 
     def run(self, tell: Callable[[], None]) -> bool:
         """Do the steps that are left; True when all are done, False when asked to stop."""
@@ -78,7 +82,7 @@ class Loop:
                         rate = (state.step - marked_step) * settings.batch_size / max(now - marked, 1e-9)
                         marked, marked_step = now, state.step
                         self._measure(seen, lr, rate)
-                        self.lines.append({key: self.latest[key] for key in self.latest})
+                        self.lines.append(self.latest)
                     if now - told >= TELL_EVERY:
                         if not log:
                             self._measure(seen, lr, self._rate())
@@ -87,6 +91,7 @@ class Loop:
                     if last:
                         break
                     if self._save_due(now - saved):
+                        self._measure(seen, lr, self._rate())  # a diverged state must not replace a good one
                         self.save()
                         saved = time.monotonic()
             finished = state.step >= settings.steps
@@ -95,9 +100,10 @@ class Loop:
             with self._turn():
                 state.calibrate(self.acts, **({} if finished else {"rows": QUICK_CALIBRATION}))
             return finished
-        except SaeLabError:
-            if self.checkpoint is not None:
-                self.save()  # the last good state
+        except SaeLabError as error:
+            # a bad row, a corrupt file: the weights are good; but not after divergence, and not on a full disk
+            if self.checkpoint is not None and not isinstance(error, Diverged | Unavailable):
+                self.save()
             raise
         finally:
             self._ended = time.monotonic()
@@ -106,12 +112,13 @@ class Loop:
 
     def sae(self) -> SAE:
         """The SAE as it is between two steps."""
-        self._visitors += 1
+        me = object()
+        self._visitors.append(me)
         try:
             with self._lock:
                 return self.state.fold(self._metadata())
         finally:
-            self._visitors -= 1
+            self._visitors.remove(me)
 
     def figures(self) -> dict[str, Any]:
         """The newest figures, for listeners."""
@@ -168,7 +175,7 @@ class Loop:
         state = self.state
         loss, fvu, l0 = torch.stack([seen.loss, seen.fvu, seen.l0]).tolist()
         if not loss < float("inf"):
-            raise SaeLabError(
+            raise Diverged(
                 f"the loss is {loss} at step {state.step}: training has diverged. "
                 f"Train again with a lower lr than {state.settings.lr:.3g}; an earlier checkpoint may still be good"
             )

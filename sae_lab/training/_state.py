@@ -8,7 +8,9 @@ the scale is taken out again; nothing outside this file knows training units.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -78,8 +80,11 @@ class TrainingState:
             return
         size = self.settings.batch_size
         count = max(min(rows, len(acts)) // size, 1)
-        stream = acts.batches(size, seed=self.settings.seed + 1, epochs=1)
-        batches = [x.to(self.device) * self.scale for x, _ in zip(stream, range(count), strict=False)]
+
+        def batches() -> Iterator[Tensor]:
+            stream = acts.batches(size, seed=self.settings.seed + 1, epochs=1)
+            return (x.to(self.device) * self.scale for x in itertools.islice(stream, count))
+
         self.calibrated = _threshold.calibrate(self.weights, batches, self.config.active, float(self.threshold.value))
 
     @torch.no_grad()

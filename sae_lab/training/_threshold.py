@@ -6,6 +6,8 @@ the end it is set exactly: such that over training rows the mean number of activ
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -33,20 +35,20 @@ class RunningThreshold:
 
 
 @torch.no_grad()
-def calibrate(weights: Weights, batches: list[Tensor], k: int, guess: float) -> float:
+def calibrate(weights: Weights, batches: Callable[[], Iterable[Tensor]], k: int, guess: float) -> float:
     """The threshold at which the rows (in training units) have k active latents on average.
 
     Parameters
     ----------
     batches
-        Rows, each tensor (rows, d_in).
+        Gives the rows, in tensors (rows, d_in), each time it is called.
     guess
         Roughly the answer; only what exceeds 0.7 of it is collected, or less should that be too little.
     """
-    wanted = k * sum(len(x) for x in batches)
     for floor in (0.7 * guess, 0.35 * guess, 0.0):
-        found = []
-        for x in batches:
+        found, wanted = [], 0
+        for x in batches():
+            wanted += k * len(x)
             for block in x.split(BLOCK):
                 pre = functional.linear(block - weights.b_dec, weights.W_enc, weights.b_enc)
                 found.append(pre[pre > floor].cpu())

@@ -26,6 +26,7 @@ from sae_lab.saes._sae import from_parts
 if TYPE_CHECKING:
     from sae_lab.saes._sae import SAE
 
+LAYOUT = "6.0.0"  # the oldest version with this layout; a folder that names none is taken for an older one
 CONFIG, WEIGHTS = "cfg.json", "sae_weights.safetensors"
 READABLE: dict[str, Gate] = {"standard": "threshold", "topk": "topk", "jumprelu": "threshold"}
 HOOKS = {"": "resid_post", "input": "resid_pre", "mlp": "mlp_out", "attn": "attn_out"}
@@ -153,6 +154,7 @@ def _peer_metadata(sae: SAE) -> dict[str, Any]:
     """The facts that SAELens and its users look for, in their words."""
     facts = sae.metadata
     found = {
+        "sae_lens_version": LAYOUT,
         "model_name": facts.get("model"),
         "hook_name": _hook_name(facts.get("site")),
         "context_size": facts.get("context_length"),
