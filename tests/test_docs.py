@@ -6,9 +6,9 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from _site import ROOT, build_site
 
 import sae_lab
-from tests._site import ROOT, build_site
 
 # Where a browser loads something as soon as it reads the tag. Links that one must click (a, form) are not among them.
 LOADS = {

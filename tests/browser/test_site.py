@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import pytest
-
-from tests._site import build_site
+from _site import build_site
 
 VIEW = {"width": 1280, "height": 800}
 
@@ -25,7 +24,7 @@ def test_the_home_page_shows_a_live_dashboard_above_the_fold(page, site):
     assert box["height"] > 300
     assert "no kernel" in page.locator(".home-lead").inner_text().lower()
     shown = dashboard.inner_text()
-    dashboard.get_by_role("option").nth(3).click()
+    dashboard.get_by_role("listbox").get_by_role("option").nth(3).click()
     page.wait_for_function("before => document.querySelector('.home-dashboard .sael').innerText !== before", arg=shown)
 
 
