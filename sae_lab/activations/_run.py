@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sized
 from typing import Any
 
 import torch
@@ -115,7 +115,7 @@ class Run:
 
     def _expect(self, bar: Progress, batch: Batch) -> None:
         """Where no number of rows was asked for, say how many the texts will probably give."""
-        if self.max_tokens is None and hasattr(self.texts, "__len__"):
+        if self.max_tokens is None and isinstance(self.texts, Sized):
             bar.expect(round(batch.window_end * len(self.texts) / batch.corpus.documents))
 
     def _wants_more(self, writer: ShardWriter) -> bool:
