@@ -241,6 +241,20 @@ def test_an_edited_and_reloaded_file_traces_its_new_body(tiny_model, tmp_path, m
     torch.testing.assert_close(module.read(tiny_model, layer), before * 2)
 
 
+def test_an_edited_file_that_is_not_reloaded_goes_on_with_its_old_body(tiny_model, tmp_path, monkeypatch):
+    import os
+
+    monkeypatch.syspath_prepend(tmp_path)
+    file = tmp_path / "edited_module.py"
+    layer = tiny_model.nnsight.get(tiny_model.site("layers.0").path)
+    file.write_text(TRACED.format(expression="layer.output"))
+    module = importlib.import_module("edited_module")
+    before = module.read(tiny_model, layer)
+    file.write_text("# a line that moves all others\n" * 3 + TRACED.format(expression="layer.output * 2"))
+    os.utime(file, (1, 1))
+    torch.testing.assert_close(module.read(tiny_model, layer), before)
+
+
 def run_cells(cells, tiny_folders):
     import nbclient
     import nbformat

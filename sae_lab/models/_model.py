@@ -16,7 +16,7 @@ import torch
 
 from sae_lab._errors import BadInput
 from sae_lab.models._nnsight import LockedBackend, module_lock, nnsight, refresh_source
-from sae_lab.models._sites import Site, SiteTable, first_tensor, replace_first_tensor
+from sae_lab.models._sites import Site, SiteTable, activation_of, first_tensor, replace_first_tensor
 from sae_lab.models._text import TokenStrings, check_batch, pad_right
 
 Splice = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -147,7 +147,7 @@ class Model:
         ids = torch.tensor([self.tokenize(prompt)], device=self.device)
         settings = {"do_sample": False, "pad_token_id": self._pad_id, **options}
         with module_lock(self.module), torch.no_grad():
-            out = self.module.generate(
+            out = self.module.generate(  # type: ignore[operator]  # torch types every attribute of a module as Tensor
                 input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=max_new_tokens, **settings
             )
         return self.tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True)
@@ -250,7 +250,8 @@ class Model:
             )
         scaled = directions.to(weight.device, torch.float32)
         try:
-            gain = self.module.get_submodule(self.site("norm").path).weight.detach().float()
+            norm: Any = self.module.get_submodule(self.site("norm").path)
+            gain = norm.weight.detach().float()
             scaled = scaled * (gain + 1 if "Gemma" in type(self.module).__name__ else gain)  # Gemma stores gain - 1
         except BadInput:
             pass  # no final norm: the directions meet the unembedding as they are
@@ -299,7 +300,7 @@ class Model:
         root, envoy, is_input = self.nnsight, self.nnsight.get(site.path), site.side == "input"
         with torch.no_grad(), root.trace(**inputs, backend=LockedBackend(self.module)):
             value = envoy.input if is_input else envoy.output
-            old = first_tensor(value)
+            old = activation_of(value)
             new = old.clone()
             new[mask] = splice(old[mask], positions).to(old.dtype)
             if is_input:

@@ -5,7 +5,7 @@
 * Two threads that trace one model break each other; so each torch module has one lock, taken by the backend,
   where the body of a trace really runs.
 * nnsight remembers the source of a traced block for ever; after an edit and a reload the old body would run.
-  So the file that holds the `with` is looked at before each trace.
+  So before each trace it is asked whether the function is new and its file was changed.
 * A `%%time` cell has no source that Python can find; its text is taken from the history of the notebook.
 """
 
@@ -17,7 +17,7 @@ import os
 import sys
 import threading
 import weakref
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any
 
 import torch
@@ -52,7 +52,7 @@ from nnsight.tracing.globals import BLOCKS, SOURCES  # noqa: E402 -- as above
 
 _LOCKS: weakref.WeakKeyDictionary[torch.nn.Module, threading.RLock] = weakref.WeakKeyDictionary()
 _LOCKS_GUARD = threading.Lock()
-_SEEN: dict[str, float] = {}  # source file -> modification time when a trace in it was last compiled
+_SEEN: dict[str, tuple[float, set[CodeType]]] = {}  # source file -> its age when last read, functions that traced since
 
 
 def module_lock(module: torch.nn.Module) -> threading.RLock:
@@ -89,9 +89,12 @@ def refresh_source(frame: FrameType) -> None:
         )
     elif os.path.isfile(filename):
         modified = os.stat(filename).st_mtime
-        if _SEEN.setdefault(filename, modified) != modified:
-            _SEEN[filename] = modified
+        read, functions = _SEEN.setdefault(filename, (modified, set()))
+        # A function from before the edit goes on with what was read then; a new one means that the file was reloaded.
+        if frame.f_code not in functions and modified != read:
             forget_source(filename)
+            _SEEN[filename] = (modified, functions := set())
+        functions.add(frame.f_code)
 
 
 def forget_source(filename: str) -> None:

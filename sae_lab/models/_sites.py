@@ -51,6 +51,14 @@ def first_tensor(value: Any) -> torch.Tensor | None:
     return None
 
 
+def activation_of(value: Any) -> torch.Tensor:
+    """As `first_tensor`, where there must be one."""
+    tensor = first_tensor(value)
+    if tensor is None:
+        raise BadInput(f"there is no activation in a {type(value).__name__}: choose another site")
+    return tensor
+
+
 def replace_first_tensor(value: Any, new: torch.Tensor) -> Any:
     """The same structure as `value` with its activation replaced."""
     if isinstance(value, torch.Tensor):
@@ -65,7 +73,7 @@ def replace_first_tensor(value: Any, new: torch.Tensor) -> Any:
         changed = dict(value)
         changed[key] = replace_first_tensor(value[key], new)
         return type(value)(changed)
-    raise BadInput(f"there is no activation in a {type(value).__name__} to replace: choose another site")
+    raise BadInput(f"there is no activation in a {type(value).__name__}: choose another site")
 
 
 class SiteTable:
