@@ -48,6 +48,7 @@ class TrainingRun:
         self._loop = loop
         self._title = title
         self._error: BaseException | None = None
+        self._ended = threading.Event()
         self._listeners: list[Listener] = []
         self._thread = threading.Thread(target=self._work, name="sae_lab training", daemon=True)
         # a kernel that is shut down still gets its checkpoint
@@ -95,8 +96,10 @@ class TrainingRun:
             If it failed. What had been learned by then stays in `sae` and in the checkpoint.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
-        while self._thread.is_alive() and (deadline is None or time.monotonic() < deadline):
-            self._thread.join(0.1)  # in short pieces, so that Ctrl-C gets through on every system
+        # In short pieces, so that Ctrl-C gets through on every system. Not by Thread.join: interrupted in it,
+        # Python 3.11 takes the thread for ended.
+        while not self._ended.wait(0.1) and (deadline is None or time.monotonic() < deadline):
+            pass
         if self._error is not None:
             raise self._error
         return self
@@ -176,7 +179,10 @@ class TrainingRun:
             self.status = "failed"
             if isinstance(error, SaeLabError):
                 error.run = self  # type: ignore[attr-defined]  # what was learned stays within reach
-        self._tell()
+        try:
+            self._tell()
+        finally:
+            self._ended.set()
 
     def _tell(self) -> None:
         seen = self.snapshot()
@@ -196,6 +202,6 @@ def _note(seen: dict[str, Any]) -> str:
 
 def _stop_at_exit(reference: weakref.ref[TrainingRun]) -> None:
     run = reference()
-    if run is not None and run._thread.is_alive():
+    if run is not None and run.status == "running":
         run.stop()
-        run._thread.join(30)
+        run._ended.wait(30)
