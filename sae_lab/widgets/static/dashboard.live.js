@@ -6,10 +6,14 @@ function makeLive(app) {
   const off = !app.kernel;
   let latent = 0, asked = 0, timer = 0;
   const field = h("input", { class: "sael-input sael-d-prompt", type: "text", "aria-label": "Try a text on this latent", disabled: off, spellcheck: "false", autocomplete: "off",
+    onkeydown: (event) => { // not left to the form: notebooks keep forms from being submitted
+      if (event.key !== "Enter" || event.isComposing) return;
+      event.preventDefault();
+      run();
+    },
     placeholder: off ? "Try a text: needs a kernel; open the notebook and run it" : "Try a text on this latent" });
-  const button = h("button", { type: "submit", class: "sael-button", disabled: off }, "Run");
+  const button = h("button", { type: "button", class: "sael-button", disabled: off, onclick: () => run() }, "Run");
   const result = h("div", { class: "sael-d-result", "aria-live": "polite", hidden: true, onpointermove: hover, onpointerleave: app.card.hide });
-  const form = h("form", { class: "sael-d-form", onsubmit: (event) => { event.preventDefault(); run(); } }, field, button);
   let tokens = [], top = 0;
 
   async function run() {
@@ -45,7 +49,7 @@ function makeLive(app) {
     else app.card.hide();
   }
   return {
-    node: h("section", { class: "sael-d-live", "aria-label": "Try a text" }, result, form),
+    node: h("section", { class: "sael-d-live", "aria-label": "Try a text" }, result, h("div", { class: "sael-d-form" }, field, button)),
     /** Another latent: the same text is run on it, once the reader stops moving. */
     show(of) {
       latent = of;
