@@ -67,6 +67,7 @@ class Dashboard(Widget):
         "dashboard.list",
         "dashboard.examples",
         "dashboard.live",
+        "dashboard.head",
     )
 
     data = binary()
@@ -94,7 +95,7 @@ class Dashboard(Widget):
             The file to write; it appears complete or not at all.
         latents
             Whose details the page holds: how many (a set around the selected latent is chosen), or which, or None
-            for all. 200 latents take about 0.6 MB, all of 4608 about 8 MB. All latents stand in the list.
+            for all. 200 latents take 0.5 to 0.9 MB, all of 4608 up to 15 MB. All latents stand in the list anyway.
         title
             The page's title. The default is the widget's repr.
 

@@ -16,13 +16,18 @@ const BLOCK = 24; // latents asked for at once
 
 /** Unpack a block: the header's entries, and the arrays by name (each with its shape). */
 async function openBlock(view) {
-  const buffer = await gunzip(view), text = new TextDecoder();
+  const buffer = await gunzip(view),
+    text = new TextDecoder();
   if (text.decode(new Uint8Array(buffer, 0, 4)) !== "SAEL") throw new Error("The data of this dashboard is damaged.");
   const start = 8 + new DataView(buffer).getUint32(4, true);
   const { arrays: places, ...header } = JSON.parse(text.decode(new Uint8Array(buffer, 8, start - 8)));
   const arrays = {};
   for (const { name, type, shape, at } of places) {
-    arrays[name] = new TYPES[type](buffer, start + at, shape.reduce((a, b) => a * b, 1));
+    arrays[name] = new TYPES[type](
+      buffer,
+      start + at,
+      shape.reduce((a, b) => a * b, 1),
+    );
     arrays[name].shape = shape;
   }
   return { header, arrays };
@@ -43,8 +48,12 @@ class Latents {
   add(block) {
     block.arrays.latent.forEach((latent, row) => this.places.set(latent, [block, row]));
   }
-  has(latent) { return this.places.has(latent); }
-  dead(latent) { return !(this.density[latent] > 0); }
+  has(latent) {
+    return this.places.has(latent);
+  }
+  dead(latent) {
+    return !(this.density[latent] > 0);
+  }
 
   /** The tokens on which the latent's top examples peak, most frequent first. */
   labels(latent) {
@@ -70,18 +79,27 @@ class Latents {
   detail(latent) {
     const [{ header, arrays }, row] = this.places.get(latent);
     const part = (name) => arrays[name] && slice(arrays[name], row);
-    const logits = (side) => arrays[`${side}_words`]
-      && [...part(`${side}_words`)].map((w, i) => ({ text: header.words[w], value: part(`${side}_logits`)[i] }));
-    const related = (name) => [...part(`${name}_ids`)].map((id, i) => ({ latent: id, score: part(`${name}_scores`)[i] })).filter((r) => r.latent >= 0);
+    const logits = (side) =>
+      arrays[`${side}_words`] &&
+      [...part(`${side}_words`)].map((w, i) => ({ text: header.words[w], value: part(`${side}_logits`)[i] }));
+    const related = (name) =>
+      [...part(`${name}_ids`)].map((id, i) => ({ latent: id, score: part(`${name}_scores`)[i] })).filter((r) => r.latent >= 0);
     return {
-      histogram: part("histogram"), top: logits("top") ?? null, bottom: logits("bottom") ?? null,
-      neighbours: related("neighbour"), coactive: related("coactive"),
+      histogram: part("histogram"),
+      top: logits("top") ?? null,
+      bottom: logits("bottom") ?? null,
+      neighbours: related("neighbour"),
+      coactive: related("coactive"),
       examples: (group) => this.examples(latent, group, header.words, part),
     };
   }
   examples(latent, group, words, part) {
-    const ids = part("example_tokens"), steps = part("example_values"), width = ids.length / this.slots.length;
-    const rows = part("example_row"), documents = part("example_document"), positions = part("example_position");
+    const ids = part("example_tokens"),
+      steps = part("example_values"),
+      width = ids.length / this.slots.length;
+    const rows = part("example_row"),
+      documents = part("example_document"),
+      positions = part("example_position");
     const value = (step) => (step === UNKNOWN ? null : (step / STEPS) * this.max[latent]);
     const out = [];
     this.slots.forEach((of, slot) => {
@@ -94,8 +112,15 @@ class Latents {
         if (i === this.before) peak = tokens.length;
         tokens.push({ text: words[ids[at]], value: value(steps[at]) });
       }
-      out.push({ slot, value: value(steps[slot * width + this.before]) ?? 0, tokens, peak,
-        document: documents[slot], position: positions[slot], row: rows[slot] });
+      out.push({
+        slot,
+        value: value(steps[slot * width + this.before]) ?? 0,
+        tokens,
+        peak,
+        document: documents[slot],
+        position: positions[slot],
+        row: rows[slot],
+      });
     });
     return out;
   }
