@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import shutil
 import subprocess
 import sys
 import threading
@@ -253,6 +254,21 @@ def test_an_edited_file_that_is_not_reloaded_goes_on_with_its_old_body(tiny_mode
     file.write_text("# a line that moves all others\n" * 3 + TRACED.format(expression="layer.output * 2"))
     os.utime(file, (1, 1))
     torch.testing.assert_close(module.read(tiny_model, layer), before)
+
+
+def test_an_upgrade_under_a_running_program_does_not_reach_its_traces(tiny_folders, tmp_path):
+    shutil.copytree(Path(sl.__file__).parent, tmp_path / "sae_lab", ignore=shutil.ignore_patterns("demo", "static"))
+    code = (
+        "import sae_lab.models as room, pathlib\n"
+        f"model = room.load_model({str(tiny_folders['llama'])!r})\n"
+        "path = pathlib.Path(room.__file__).with_name('_model.py')\n"
+        "path.write_text('# moved' + chr(10) * 30 + path.read_text())\n"
+        "print(model.activations([[1, 2, 3]], ['layers.1'])['layers.1'][0].shape)\n"
+        "print(model.spliced_logits([[1, 2, 3]], 'layers.1', lambda x, positions: x)[0].shape)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[0] == "torch.Size([3, 32])"
 
 
 def run_cells(cells, tiny_folders):

@@ -15,9 +15,11 @@ import pandas as pd
 import torch
 
 from sae_lab._errors import BadInput
-from sae_lab.models._nnsight import LockedBackend, module_lock, nnsight, refresh_source
+from sae_lab.models._nnsight import LockedBackend, module_lock, nnsight, refresh_source, remember_source
 from sae_lab.models._sites import Site, SiteTable, activation_of, first_tensor, replace_first_tensor
 from sae_lab.models._text import TokenStrings, check_batch, pad_right
+
+remember_source(__file__)
 
 Splice = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
@@ -278,7 +280,6 @@ class Model:
         return {"input_ids": ids, "attention_mask": torch.ones_like(ids) if self._causal else mask.long()}, mask
 
     def _read(self, inputs: dict[str, torch.Tensor], ordered: list[Site]) -> dict[str, Any]:
-        refresh_source(sys._getframe(0))
         root, last = self.nnsight, ordered[-1]
         with torch.no_grad(), root.trace(**inputs, backend=LockedBackend(self.module)) as tracer:
             values = nnsight.save({})
@@ -296,7 +297,6 @@ class Model:
     def _run_spliced(
         self, inputs: dict[str, torch.Tensor], site: Site, mask: torch.Tensor, positions: torch.Tensor, splice: Splice
     ) -> torch.Tensor:
-        refresh_source(sys._getframe(0))
         root, envoy, is_input = self.nnsight, self.nnsight.get(site.path), site.side == "input"
         with torch.no_grad(), root.trace(**inputs, backend=LockedBackend(self.module)):
             value = envoy.input if is_input else envoy.output

@@ -17,6 +17,7 @@ import os
 import sys
 import threading
 import weakref
+from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
 
@@ -95,6 +96,15 @@ def refresh_source(frame: FrameType) -> None:
             forget_source(filename)
             _SEEN[filename] = (modified, functions := set())
         functions.add(frame.f_code)
+
+
+def remember_source(filename: str) -> None:
+    """Give nnsight the source of one of our own files as it is now, when it is imported.
+
+    Our traces then run what was imported, also when the file is edited or upgraded under a running harvest.
+    """
+    forget_source(filename)
+    SOURCES[filename] = Path(filename).read_text(encoding="utf-8")
 
 
 def forget_source(filename: str) -> None:
