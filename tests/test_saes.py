@@ -13,6 +13,7 @@ from torch.nn import functional
 import sae_lab as sl
 from sae_lab._errors import BadInput, CorruptFile, Mismatch
 from sae_lab.saes import SAEConfig, check_fits
+from sae_lab.saes._largest import above, largest
 
 D_IN, D_SAE, K = 16, 64, 4
 
@@ -67,7 +68,7 @@ def test_sparse_and_dense_codes_agree_for_any_leading_shape(gate, shape):
     assert values.shape == indices.shape
     assert values.shape[:-1] == shape
     torch.testing.assert_close(torch.zeros_like(z).scatter_add(-1, indices, values), z)
-    assert bool((indices[values == 0] == 0).all()) or gate == "topk"
+    assert bool((indices[values == 0] == 0).all())
     torch.testing.assert_close(s.decode_sparse(values, indices), s.decode(z))
     torch.testing.assert_close(s(x), s.decode(z))
 
@@ -83,11 +84,35 @@ def test_one_latent_alone_equals_its_column_of_encode(gate):
         s.latent(x, D_SAE)
 
 
-def test_gradients_reach_the_input_but_the_weights_ask_for_none():
-    s, x = sae("topk"), rows(3).requires_grad_()
-    s(x).square().sum().backward()
-    assert x.grad.abs().sum() > 0
+@pytest.mark.parametrize("gate", ["threshold", "topk"])
+def test_gradients_reach_the_input_but_the_weights_ask_for_none(gate):
+    s, sparse, dense = sae(gate), rows(3).requires_grad_(), rows(3).requires_grad_()
+    s(sparse).square().sum().backward()
+    s.decode(s.encode(dense)).square().sum().backward()
+    assert sparse.grad.abs().sum() > 0
+    torch.testing.assert_close(sparse.grad, dense.grad)
     assert not any(parameter.requires_grad for parameter in s.parameters())
+
+
+def test_latents_may_have_thresholds_of_their_own():
+    s, x = sae(), rows(50)
+    limits = torch.linspace(0.1, 2.0, D_SAE)
+    own = sl.SAE(s.W_enc, s.W_dec, s.b_enc, s.b_dec, gate="threshold", threshold=limits)
+    pre = own.pre_activations(x)
+    torch.testing.assert_close(own.encode(x), pre * (pre > limits))
+    torch.testing.assert_close(own(x), own.decode(pre * (pre > limits)))
+
+
+@pytest.mark.parametrize(("n", "k"), [(64, 4), (64, 5), (67, 4), (8, 8), (800, 32), (4608, 32)])
+def test_the_largest_entries_and_those_above_a_floor_are_exact(n, k):
+    x = torch.randn(37, n, generator=torch.Generator().manual_seed(n))
+    values, columns = largest(x, k)
+    assert torch.equal(x.gather(1, columns), values)
+    assert torch.equal(values.sort(dim=1).values, x.topk(k, dim=1).values.sort(dim=1).values)
+    values, places = above(x, torch.tensor(0.7))
+    rows_of = places // n
+    assert bool((rows_of.diff() >= 0).all())
+    assert torch.equal(torch.zeros(37 * n).index_put((places,), values).view(37, n), x * (x > 0.7))
 
 
 def test_half_precision_activations_are_read_as_float32():

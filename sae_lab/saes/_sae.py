@@ -22,6 +22,7 @@ from torch.nn import functional
 
 from sae_lab._errors import BadInput, CorruptFile
 from sae_lab.saes._config import Gate, SAEConfig
+from sae_lab.saes._largest import above, largest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,7 +34,7 @@ class Sparse(NamedTuple):
     """Active latents only. Rows with fewer than the others are filled up with value 0, index 0."""
 
     values: Tensor
-    """(..., k') activations, largest first."""
+    """(..., k') activations, in no order."""
     indices: Tensor
     """(..., k') int64 latent numbers."""
 
@@ -149,7 +150,7 @@ class SAE(nn.Module):
         blocks of rows, so no (rows, d_sae) tensor is ever held.
         """
         x = self._rows(x)
-        blocks = [self._sparse_block(rows) for rows in x.reshape(-1, self.d_in).split(BLOCK)]
+        blocks = [self._sparse_block(rows) for rows in x.reshape(-1, self.d_in).split(BLOCK) if len(rows)]
         width = max((block.values.shape[1] for block in blocks), default=1)
         values = [functional.pad(block.values, (0, width - block.values.shape[1])) for block in blocks]
         indices = [functional.pad(block.indices, (0, width - block.indices.shape[1])) for block in blocks]
@@ -222,19 +223,28 @@ class SAE(nn.Module):
 
     def _gate(self, pre: Tensor) -> Tensor:
         if self.gate == "topk":
-            values, indices = pre.topk(cast(int, self.k), dim=-1)
-            return torch.zeros_like(pre).scatter(-1, indices, values.relu())
+            rows = pre.reshape(-1, self.d_sae)
+            values, indices = largest(rows, cast(int, self.k))
+            return torch.zeros_like(rows).scatter(-1, indices, values.relu()).reshape(pre.shape)
         return torch.where(pre > self.threshold, pre.relu(), 0.0)
 
     def _sparse_block(self, x: Tensor) -> Sparse:
         pre = self.pre_activations(x)
         if self.gate == "topk":
-            values, indices = pre.topk(cast(int, self.k), dim=-1)
-            return Sparse(values.relu(), indices)
-        z = torch.where(pre > self.threshold, pre.relu(), 0.0)
-        most = max(int((z.detach() > 0).sum(dim=-1).max()), 1) if z.numel() else 1
-        values, indices = z.topk(most, dim=-1)
-        return Sparse(values, torch.where(values > 0, indices, 0))
+            values, latents = largest(pre, cast(int, self.k))
+            return Sparse(values.relu(), torch.where(values > 0, latents, 0))
+        values, places = above(pre, self.threshold.min().clamp(min=0))
+        latents = places % self.d_sae
+        active = (values > self.threshold[latents]).nonzero().squeeze(1)
+        values, places, latents = values[active], places[active], latents[active]
+        rows = places.div(self.d_sae, rounding_mode="floor")
+        counts = torch.bincount(rows, minlength=len(pre))
+        columns = torch.arange(len(rows), device=rows.device) - (counts.cumsum(0) - counts)[rows]
+        shape = (len(pre), max(int(counts.max()), 1))
+        return Sparse(
+            pre.new_zeros(shape).index_put((rows, columns), values),
+            torch.zeros(shape, dtype=torch.int64, device=pre.device).index_put((rows, columns), latents),
+        )
 
 
 def from_parts(parts: dict[str, Any], where: Path, **facts: Any) -> SAE:
