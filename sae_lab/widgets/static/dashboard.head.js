@@ -98,8 +98,8 @@ function makeHead(app, { list, past, step, random, back, help, browseList }) {
     field.setAttribute("aria-invalid", String(on));
   }
   const fact = (value, what) => h("span", {}, h("b", {}, value), ` ${what}`);
-  const over = [latents.name, latents.site && !latents.name.includes(latents.site) ? latents.site : ""]
-    .filter(Boolean)
+  const over = [latents.model, latents.site, latents.name]
+    .filter((part, i, all) => part && !all.slice(i + 1).some((later) => later?.includes(part))) // say nothing twice
     .join(" · ");
   const node = h(
     "header",
