@@ -152,6 +152,12 @@ def test_the_length_of_a_run(wishes, steps):
     assert plan_for(**wishes).steps == steps
 
 
+def test_the_default_rate_falls_with_width_and_is_raised_for_short_runs():
+    assert plan_for(steps=10**6).lr == pytest.approx(2e-4 / (96 / 2**14) ** 0.5)
+    assert plan_for(steps=12_500).lr == pytest.approx(2 * plan_for(steps=50_000).lr)
+    assert plan_for(steps=10).lr == pytest.approx(6 * plan_for(steps=10**6).lr)
+
+
 def test_a_batch_is_no_larger_than_the_data():
     assert plan_for(rows=60, epochs=2).batch_size == 60
     assert plan_for(rows=60, epochs=2).steps == 2

@@ -50,9 +50,15 @@ class Settings:
         return dataclasses.asdict(self)
 
 
-def default_lr(d_sae: int) -> float:
-    """Learning rate by width: 2e-4 / sqrt(d_sae / 2^14), the rule in dictionary_learning's code [C]."""
-    return 2e-4 / math.sqrt(d_sae / 2**14)
+def default_lr(d_sae: int, steps: int) -> float:
+    """Learning rate by width and length: 2e-4 / sqrt(d_sae / 2^14), and up to six times that for short runs.
+
+    The first factor is the rule in dictionary_learning's code [C], meant for runs of many thousand steps. The
+    second, sqrt(50 000 / steps) between 1 and 6, is ours [D]: on layer 9 of the demo model, BatchTopK with
+    k = 32, six times the rate lowered the test FVU from 0.173 to 0.148 (1152 latents, 1464 steps) and from
+    0.32 to 0.19 (4608 latents, 150 steps), one seed each, without dead latents left behind.
+    """
+    return 2e-4 / math.sqrt(d_sae / 2**14) * min(max(math.sqrt(50_000 / steps), 1.0), 6.0)
 
 
 def plan(
@@ -91,7 +97,7 @@ def plan(
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
         raise BadInput(f"seed must be a whole number of at least 0, not {seed!r}")
     if lr is None:
-        lr = default_lr(config.d_sae)
+        lr = default_lr(config.d_sae, steps)
     if not (0 < lr < math.inf):
         raise BadInput(f"lr must be a positive number, not {lr!r}")
     if not clip > 0:

@@ -58,7 +58,8 @@ def train(
     batch_size
         Rows in a step (all rows, should there be fewer).
     lr
-        Highest learning rate; by default 2e-4 / sqrt(d_sae / 2^14).
+        Highest learning rate; by default 2e-4 / sqrt(d_sae / 2^14), and up to six times that for runs of fewer
+        than 50,000 steps.
     warmup
         Steps (int) or share of all steps (float) over which the rate rises from 0.
     decay
