@@ -51,7 +51,8 @@ def train(width: int, seed: int, epochs: int, acts: sl.Activations, work: Path) 
     if checkpoint.exists():
         run = sl.resume(checkpoint, acts)
     else:
-        run = sl.train(sl.BatchTopK(d_sae=width, k=K), acts, epochs=epochs, seed=seed, checkpoint=checkpoint)
+        lr = 2e-4 / (width / 2**14) ** 0.5  # what the shipped SAEs were trained with
+        run = sl.train(sl.BatchTopK(d_sae=width, k=K), acts, epochs=epochs, lr=lr, seed=seed, checkpoint=checkpoint)
     return run, time.monotonic() - started
 
 
