@@ -30,9 +30,10 @@ _HOME = {
     "Profiles": "evaluation",
     "Dashboard": "widgets",
     "Monitor": "widgets",
+    "link": "widgets",
     "SaeLabError": "_errors",
 }
-_ROOMS = {"models", "activations", "saes", "training", "evaluation", "widgets"}
+_ROOMS = {"models", "activations", "saes", "training", "evaluation", "studies", "widgets"}
 
 __all__ = sorted(_HOME)
 
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     from sae_lab.models import Model, load_corpus, load_model
     from sae_lab.saes import SAE, BatchTopK, ReLU, TopK, load_sae
     from sae_lab.training import TrainingRun, resume, train
-    from sae_lab.widgets import Dashboard, Monitor
+    from sae_lab.widgets import Dashboard, Monitor, link
 
 
 def __getattr__(name: str) -> Any:

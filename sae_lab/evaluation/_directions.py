@@ -11,31 +11,21 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from sae_lab.saes import nearest
+
 if TYPE_CHECKING:
     from sae_lab.models import Model
 
-COSINES_AT_ONCE = 2**23  # elements of (latents, d_sae): 32 MB in float32
 LOGITS_AT_ONCE = 2**25  # elements of (latents, vocab): 128 MB
 
 
 def nearest_directions(W_dec: torch.Tensor, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Most similar directions, best first: (d_sae, count) ids int32 and cosines float32; -1 and 0 where too few."""
-    d_sae = W_dec.shape[0]
-    ids = np.full((d_sae, count), -1, np.int32)
-    cosines = np.zeros((d_sae, count), np.float32)
-    width = min(count, d_sae - 1)
-    if width == 0:
-        return ids, cosines
-    unit = torch.nn.functional.normalize(W_dec.detach().float(), dim=1)
-    size = max(COSINES_AT_ONCE // d_sae, 1)
-    for begin in range(0, d_sae, size):
-        block = unit[begin : begin + size]
-        similar = block @ unit.T
-        own = torch.arange(len(block), device=similar.device)
-        similar[own, own + begin] = -torch.inf
-        values, partners = similar.topk(width, dim=1)
-        ids[begin : begin + size, :width] = partners.cpu().numpy()
-        cosines[begin : begin + size, :width] = values.cpu().numpy()
+    ids = np.full((len(W_dec), count), -1, np.int32)
+    cosines = np.zeros((len(W_dec), count), np.float32)
+    values, partners = nearest(W_dec, count=count)
+    ids[:, : partners.shape[1]] = partners.cpu().numpy()
+    cosines[:, : values.shape[1]] = values.cpu().numpy()
     return ids, cosines
 
 

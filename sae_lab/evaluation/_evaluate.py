@@ -13,7 +13,7 @@ import torch
 
 from sae_lab._metrics import UNDER_USED, Activity, Reconstruction
 from sae_lab._progress import Progress
-from sae_lab.evaluation._inputs import check_counts, check_inputs, has_tokens, row_blocks, sae_name
+from sae_lab.evaluation._inputs import check_counts, check_inputs, has_tokens, row_blocks
 from sae_lab.evaluation._splicing import SplicedLoss, choose_sequences, skipped, spliced_loss
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def evaluate(
     acts = check_inputs(sae, acts, model)
     sequences = choose_sequences(acts, max_tokens, seed) if model is not None else []
     metrics = _on_rows(sae, acts, batch_size, progress)
-    about: dict[str, Any] = {"sae": sae_name(sae), "model": acts.model, "site": acts.site, "rows": len(acts)}
+    about: dict[str, Any] = {"sae": sae.name, "model": acts.model, "site": acts.site, "rows": len(acts)}
     if model is not None:
         loss = spliced_loss(sae, acts, model, sequences, progress=progress)
         metrics += _on_predictions(loss, skipped(acts), str(acts.site))

@@ -58,8 +58,3 @@ def row_blocks(acts: Activations, size: int, device: torch.device) -> Iterator[t
     """All rows in order: (number of the first, tensor (n, d_in) float32 on `device`)."""
     for start in range(0, len(acts), size):
         yield start, acts[start : start + size].to(device)
-
-
-def sae_name(sae: SAE) -> str:
-    """What to call this SAE: its own name, or what it is."""
-    return str(sae.metadata.get("name") or f"{sae.architecture} {sae.d_sae}")

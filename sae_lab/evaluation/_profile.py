@@ -19,7 +19,7 @@ from sae_lab._progress import Progress
 from sae_lab.evaluation._coactivity import Coactivity
 from sae_lab.evaluation._directions import nearest_directions, promoted_tokens
 from sae_lab.evaluation._examples import ExamplePlan, Windows, chosen_rows, histograms, values_at
-from sae_lab.evaluation._inputs import check_counts, check_inputs, has_tokens, row_blocks, sae_name
+from sae_lab.evaluation._inputs import check_counts, check_inputs, has_tokens, row_blocks
 from sae_lab.evaluation._pairs import Pairs
 from sae_lab.evaluation._profiles import Profiles, Prompt
 
@@ -98,7 +98,12 @@ def profile(
     check_counts(1, batch_rows=batch_rows)
     acts = check_inputs(sae, acts, model)
     plan = ExamplePlan(top, quantile_groups if per_group else 0, per_group, before, after, seed)
-    about: dict[str, Any] = {"sae": _plain(sae.metadata), "activations": _plain(acts.metadata), "seed": seed}
+    about: dict[str, Any] = {
+        "sae": _plain(sae.metadata),
+        "fingerprint": sae.fingerprint,
+        "activations": _plain(acts.metadata),
+        "seed": seed,
+    }
 
     with Pairs(sae.d_sae) as pairs:
         coactivity = Coactivity(sae.d_sae)
@@ -114,7 +119,7 @@ def profile(
         except BadInput as error:
             about["logits"] = f"none: {error}"
     return Profiles(
-        name=sae_name(sae),
+        name=sae.name,
         model=acts.model,
         site=acts.site,
         d_sae=sae.d_sae,

@@ -109,6 +109,11 @@ class Profiles(Result):
         return f"{self.name}{where}: {self.d_sae:,} latents over {self.n_rows:,} rows, {silent:,} silent"
 
     @property
+    def sae(self) -> str:
+        """The fingerprint of the SAE these profiles are of; its name, should they come from an earlier version."""
+        return str(self.metadata.get("fingerprint") or self.name)
+
+    @property
     def frame(self) -> pd.DataFrame:
         """One row a latent, for sorting and reading.
 

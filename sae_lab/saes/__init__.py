@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sae_lab.saes._config import ARCHITECTURES, SAEConfig
+from sae_lab.saes._cosines import nearest, pairs_above
 from sae_lab.saes._fits import check_fits
 from sae_lab.saes._load import load_sae
 from sae_lab.saes._sae import SAE, Sparse
@@ -10,4 +11,16 @@ from sae_lab.saes.batch_topk import BatchTopK
 from sae_lab.saes.relu import ReLU
 from sae_lab.saes.topk import TopK
 
-__all__ = ["ARCHITECTURES", "SAE", "BatchTopK", "ReLU", "SAEConfig", "Sparse", "TopK", "check_fits", "load_sae"]
+__all__ = [
+    "ARCHITECTURES",
+    "SAE",
+    "BatchTopK",
+    "ReLU",
+    "SAEConfig",
+    "Sparse",
+    "TopK",
+    "check_fits",
+    "load_sae",
+    "nearest",
+    "pairs_above",
+]

@@ -13,6 +13,7 @@ Gates: "topk" opens for the k largest of the row, "threshold" where pre > thresh
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
@@ -133,6 +134,16 @@ class SAE(nn.Module):
     def device(self) -> torch.device:
         """Where the weights are."""
         return self.W_dec.device
+
+    @property
+    def fingerprint(self) -> str:
+        """Eight hex digits that tell this SAE from others: a hash of its decoder, the same on every machine."""
+        return hashlib.sha256(self.W_dec.detach().cpu().numpy().tobytes()).hexdigest()[:8]
+
+    @property
+    def name(self) -> str:
+        """What it is called: `metadata["name"]`, or its architecture and width, such as "batch_topk 4608"."""
+        return str(self.metadata.get("name") or f"{self.architecture} {self.d_sae}")
 
     def pre_activations(self, x: Tensor) -> Tensor:
         """W_enc (x - b_dec) + b_enc: (..., d_sae), before the gate, for raw activations (..., d_in)."""

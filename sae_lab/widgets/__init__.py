@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 from sae_lab import _views
 
 if TYPE_CHECKING:
+    from sae_lab.widgets._link import Linked, link
     from sae_lab.widgets.dashboard import Dashboard
     from sae_lab.widgets.monitor import Monitor
 
-__all__ = ["Dashboard", "Monitor"]
+__all__ = ["Dashboard", "Linked", "Monitor", "link"]
 
-_MODULES = {"Dashboard": "dashboard", "Monitor": "monitor"}
+_MODULES = {"Dashboard": "dashboard", "Linked": "_link", "Monitor": "monitor", "link": "_link"}
 
 
 def __getattr__(name: str) -> Any:

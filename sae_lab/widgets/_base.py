@@ -13,6 +13,8 @@ from typing import Any, ClassVar
 import anywidget
 import traitlets
 
+from sae_lab._errors import BadInput
+
 STATIC = Path(__file__).parent / "static"
 
 
@@ -55,6 +57,28 @@ class Widget(anywidget.AnyWidget):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._summary()})"
+
+
+class Selectable(Widget):
+    """A widget in which latents are selected, and which follows what is selected elsewhere (see `sae_lab.link`).
+
+    Attributes
+    ----------
+    selection : dict
+        ``{"sae": fingerprint, "latents": [numbers]}``, or empty. Set it to select; observe it to follow the reader.
+    """
+
+    selection = traitlets.Dict().tag(sync=True)
+
+    @traitlets.validate("selection")
+    def _check_selection(self, proposal: Any) -> dict[str, Any]:
+        value = proposal["value"]
+        if not value:
+            return {}
+        sae, latents = value.get("sae"), value.get("latents")
+        if not isinstance(sae, str) or not isinstance(latents, list | tuple):
+            raise BadInput(f'a selection is {{"sae": fingerprint, "latents": [numbers]}}, not {value!r}')
+        return {"sae": sae, "latents": [int(latent) for latent in latents]}
 
 
 def binary() -> traitlets.Bytes:

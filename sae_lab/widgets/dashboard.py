@@ -18,7 +18,7 @@ from anywidget.experimental import command
 
 from sae_lab._errors import BadInput
 from sae_lab.widgets import _pack
-from sae_lab.widgets._base import Widget, binary
+from sae_lab.widgets._base import Selectable, binary
 
 if TYPE_CHECKING:
     from sae_lab.evaluation import Profiles
@@ -27,7 +27,7 @@ MOST_AT_ONCE = 64  # latents that one request of the page may ask for
 LONGEST_PROMPT = 20_000  # characters
 
 
-class Dashboard(Widget):
+class Dashboard(Selectable):
     """Shows the latents of `profiles`: examples, activations, logits, neighbours.
 
     Parameters
@@ -73,6 +73,7 @@ class Dashboard(Widget):
     data = binary()
     selected = traitlets.Int(0).tag(sync=True)
     height = traitlets.Int(700).tag(sync=True)
+    sae = traitlets.Unicode("", read_only=True).tag(sync=True)
     live = traitlets.Bool(False, read_only=True).tag(sync=True)
     page = traitlets.Bool(False, read_only=True).tag(sync=True)
 
@@ -84,6 +85,7 @@ class Dashboard(Widget):
         latent = _number(profiles, latent)
         carried = _which(profiles, latents, latent)
         super().__init__(data=_pack.pack(profiles, carried, index=True), selected=latent, height=height)
+        self.set_trait("sae", profiles.sae)
         self.set_trait("live", profiles.prompt is not None)
 
     def to_html(self, path: Path | str, *, latents: int | Iterable[int] | None = 200, title: str | None = None) -> Path:

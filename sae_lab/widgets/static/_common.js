@@ -46,6 +46,20 @@ function listen(model, names, fn, signal) {
   }
 }
 
+/** Select latents of an SAE (named by its fingerprint) in this widget and in all that are linked to it. */
+function select(model, sae, latents) {
+  const now = model.get("selection");
+  if (now?.sae === sae && String(now.latents) === String(latents)) return;
+  model.set("selection", { sae, latents: [...latents] });
+  model.save_changes();
+}
+
+/** What is selected, {sae, latents}, if it is of one of the SAEs that this widget shows; else null. */
+function selected(model, saes) {
+  const now = model.get("selection");
+  return now?.latents?.length && saes.includes(now.sae) ? now : null;
+}
+
 /** `fn`, run at most once for each frame that is painted. */
 function framed(fn) {
   let waiting = 0;

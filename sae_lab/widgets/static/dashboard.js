@@ -220,9 +220,16 @@ function dashboard(node, latents, { model, signal, experimental }) {
       if (trail) past.push(current);
       if (page) history[trail ? "pushState" : "replaceState"](null, "", `#f=${latent}`);
       show(latent);
+      select(model, model.get("sae"), [latent]);
     },
     signal,
   );
+  const follow = () => {
+    const latent = selected(model, [model.get("sae")])?.latents[0];
+    if (latent !== undefined) app.go(latent);
+  };
+  listen(model, "selection", follow, signal);
+  follow();
   const first = linked() ?? model.get("selected");
   show(first);
   if (first !== model.get("selected")) {
