@@ -1,9 +1,4 @@
-"""Profiles as one compressed block of bytes: the form in which they travel to a page.
-
-A block is gzip over: the mark "SAEL", the length of a JSON header (uint32), the header, then plain little-endian
-arrays, each starting at a multiple of 8. The header holds a table of words and, for each array, its name, type,
-shape and place. Token ids are rewritten as numbers into that table, so that a block explains itself and holds
-no more text than it shows. Word 0 stands for "nothing there".
+"""Profiles as compressed blocks of bytes (see `_blocks`): the form in which they travel to a page.
 
 The first block of a dashboard holds an index of all latents (how often and how strongly each fires, and its top
 tokens) and the details (examples, histogram, logits, neighbours) of a few; later blocks hold details only.
@@ -11,12 +6,12 @@ tokens) and the details (examples, histogram, logits, neighbours) of a few; late
 
 from __future__ import annotations
 
-import gzip
-import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from sae_lab.widgets._blocks import Words, block, small
 
 if TYPE_CHECKING:
     from sae_lab.evaluation import Profiles
@@ -28,7 +23,7 @@ UNKNOWN = 65535  # no row was stored at this token
 
 def pack(profiles: Profiles, latents: Sequence[int], *, index: bool = False) -> bytes:
     """Details of `latents`, and with `index` also the index of all latents, as one compressed block."""
-    words = _Words()
+    words = Words()
     arrays = details(profiles, latents, words)
     header: dict[str, Any] = {}
     if index:
@@ -43,7 +38,7 @@ def pack(profiles: Profiles, latents: Sequence[int], *, index: bool = False) -> 
             "slots": profiles.example_group.tolist(),
             "text": bool(profiles.vocabulary),
         }
-    return gzip.compress(_block(header, arrays, words.table), compresslevel=9, mtime=0)
+    return block(header, arrays, words)
 
 
 def choose(profiles: Profiles, count: int, latent: int) -> list[int]:
@@ -65,7 +60,7 @@ def choose(profiles: Profiles, count: int, latent: int) -> list[int]:
     return sorted(list(inside)[:count])
 
 
-def details(profiles: Profiles, latents: Sequence[int], words: _Words) -> dict[str, np.ndarray]:
+def details(profiles: Profiles, latents: Sequence[int], words: Words) -> dict[str, np.ndarray]:
     """What is shown of each of `latents`, one row a latent, as small as it can be without losing what is seen."""
     rows = np.asarray(latents, dtype=np.int64)
     ids = profiles.example_tokens[rows]
@@ -95,7 +90,7 @@ def details(profiles: Profiles, latents: Sequence[int], words: _Words) -> dict[s
     return out
 
 
-def _index(profiles: Profiles, words: _Words) -> dict[str, np.ndarray]:
+def _index(profiles: Profiles, words: Words) -> dict[str, np.ndarray]:
     labels = np.zeros((profiles.d_sae, LABELS), dtype=np.int64)
     if profiles.vocabulary:
         for latent in range(profiles.d_sae):
@@ -105,47 +100,5 @@ def _index(profiles: Profiles, words: _Words) -> dict[str, np.ndarray]:
         "density": profiles.density.astype("<f4"),
         "max": profiles.max_activation.astype("<f4"),
         "mean": profiles.mean_activation.astype("<f4"),
-        "labels": _small(labels),
+        "labels": small(labels),
     }
-
-
-class _Words:
-    """The table of words of one block; words are numbered as they come, from 1."""
-
-    def __init__(self) -> None:
-        self._numbers: dict[str, int] = {}
-
-    @property
-    def table(self) -> list[str]:
-        return ["", *self._numbers]
-
-    def number(self, text: str) -> int:
-        return self._numbers.setdefault(text, len(self._numbers) + 1)
-
-    def of_ids(self, ids: np.ndarray, vocabulary: dict[int, str]) -> np.ndarray:
-        """Numbers into the table for token ids of any shape; 0 for a negative id."""
-        unique, place = np.unique(ids, return_inverse=True)
-        numbers = np.array([self.number(vocabulary[int(i)]) if i >= 0 else 0 for i in unique], dtype=np.int64)
-        return _small(numbers[place].reshape(ids.shape))
-
-
-def _small(numbers: np.ndarray) -> np.ndarray:
-    return numbers.astype("<u2" if numbers.max(initial=0) < 2**16 else "<u4")
-
-
-def _block(header: dict[str, Any], arrays: dict[str, np.ndarray], words: Iterable[str]) -> bytes:
-    """Lay the header and the arrays one behind the other, each at a multiple of 8 bytes."""
-    places, at = [], 0
-    for name, array in arrays.items():
-        places.append({"name": name, "type": array.dtype.str[1:], "shape": list(array.shape), "at": at})
-        at += -(-array.nbytes // 8) * 8
-    # lone surrogates can stand in token strings: escaped, they are valid UTF-8 and come back as they were
-    text = json.dumps(
-        {**header, "words": list(words), "arrays": places}, separators=(",", ":"), allow_nan=False
-    ).encode()
-    text += b" " * (-(len(text) + 8) % 8)
-    parts = [b"SAEL", len(text).to_bytes(4, "little"), text]
-    for array in arrays.values():
-        raw = np.ascontiguousarray(array).tobytes()
-        parts.append(raw + b"\0" * (-len(raw) % 8))
-    return b"".join(parts)

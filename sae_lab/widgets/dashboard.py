@@ -61,6 +61,7 @@ class Dashboard(Selectable):
 
     _name = "dashboard"
     _parts = (
+        "block",
         "dashboard.text",
         "dashboard.data",
         "dashboard.charts",

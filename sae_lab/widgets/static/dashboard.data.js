@@ -1,6 +1,5 @@
-// The blocks of bytes that _pack.py writes, read back; and all latents of a dashboard, some with their details.
+// All latents of a dashboard, some with their details, from the blocks that _pack.py writes.
 
-const TYPES = { f4: Float32Array, f8: Float64Array, i4: Int32Array, u2: Uint16Array, u4: Uint32Array };
 const STEPS = 65534; // activations come as 0 to STEPS for 0 to the latent's maximum
 const UNKNOWN = 65535; // no row was stored at this token
 const BLOCK = 24; // latents asked for at once
@@ -13,25 +12,6 @@ const BLOCK = 24; // latents asked for at once
  * @typedef {{histogram: Uint32Array, top: Logit[] | null, bottom: Logit[] | null, neighbours: Related[],
  *   coactive: Related[], examples: (group: number) => Example[]}} Detail
  */
-
-/** Unpack a block: the header's entries, and the arrays by name (each with its shape). */
-async function openBlock(view) {
-  const buffer = await gunzip(view),
-    text = new TextDecoder();
-  if (text.decode(new Uint8Array(buffer, 0, 4)) !== "SAEL") throw new Error("The data of this dashboard is damaged.");
-  const start = 8 + new DataView(buffer).getUint32(4, true);
-  const { arrays: places, ...header } = JSON.parse(text.decode(new Uint8Array(buffer, 8, start - 8)));
-  const arrays = {};
-  for (const { name, type, shape, at } of places) {
-    arrays[name] = new TYPES[type](
-      buffer,
-      start + at,
-      shape.reduce((a, b) => a * b, 1),
-    );
-    arrays[name].shape = shape;
-  }
-  return { header, arrays };
-}
 
 /** All latents: numbers for each, details for those that came with the page or were asked for since. */
 class Latents {
@@ -124,10 +104,4 @@ class Latents {
     });
     return out;
   }
-}
-
-/** One row of an array of shape (rows, ...). */
-function slice(array, row) {
-  const width = array.length / array.shape[0];
-  return array.subarray(row * width, (row + 1) * width);
 }
