@@ -28,6 +28,9 @@ _HOME = {
     "evaluate": "evaluation",
     "profile": "evaluation",
     "Profiles": "evaluation",
+    "stitch": "studies",
+    "Stitching": "studies",
+    "Curve": "studies",
     "Dashboard": "widgets",
     "Monitor": "widgets",
     "link": "widgets",
@@ -43,6 +46,7 @@ if TYPE_CHECKING:
     from sae_lab.evaluation import Profiles, evaluate, profile
     from sae_lab.models import Model, load_corpus, load_model
     from sae_lab.saes import SAE, BatchTopK, ReLU, TopK, load_sae
+    from sae_lab.studies import Curve, Stitching, stitch
     from sae_lab.training import TrainingRun, resume, train
     from sae_lab.widgets import Dashboard, Monitor, link
 

@@ -2,4 +2,6 @@
 
 from __future__ import annotations
 
-__all__: list[str] = []
+from sae_lab.studies.stitching import Controls, Curve, Stitching, stitch
+
+__all__ = ["Controls", "Curve", "Stitching", "stitch"]

@@ -66,7 +66,7 @@ class Curve(Result):
     ce: np.ndarray
     """(n_states,) float64: cross-entropy in nats with the SAE spliced in; NaN where it was not measured."""
     cosine: np.ndarray
-    """(n_states,) float32: mean cosine of the latents that the step moves with their best partners; NaN at the start."""
+    """(n_states,) float32: mean cosine of the latents moved by the step with their best partners; NaN at the start."""
     reference: dict[str, list[Any]]
     """The columns of `references`."""
 
