@@ -7,15 +7,17 @@ columns to colour it by. All arrays are plain, so a page, a notebook and a file 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pandas as pd
 
-from sae_lab._errors import BadInput
+from sae_lab._errors import BadInput, CorruptFile
+from sae_lab._files import load_bundle, save_bundle
 from sae_lab._results import Result
+from sae_lab.studies.latent_map import _columns
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -81,7 +83,7 @@ class LatentMap(Result):
         for name, rows in (("columns", self.columns), ("labels", self.labels)):
             if len(rows) != n:
                 raise BadInput(f"{name} has {len(rows)} rows, but the map has {n} points: give one row a point")
-        object.__setattr__(self, "columns", self.columns.reset_index(drop=True))
+        object.__setattr__(self, "columns", self.columns.reset_index(drop=True))  # a copy: the caller's may change
 
     def __len__(self) -> int:
         return len(self.x)
@@ -139,22 +141,71 @@ class LatentMap(Result):
         return ", ".join(f"{name} ({sae})" for name, sae in zip(self.names, self.saes, strict=True))
 
     def with_column(self, name: str, values: Any) -> Self:
-        """The same map with one more column (or another one of that name) to colour by: n values, one a point."""
-        raise NotImplementedError
+        """The same map with one more column, or another one of that name, to colour and search by.
+
+        Parameters
+        ----------
+        name
+            What to call it.
+        values
+            n values, one a point in the order of the map: numbers, booleans, or anything else as names of groups.
+        """
+        return replace(self, columns=_columns.with_column(self.columns, name, values))
 
     def with_columns(self, frame: pd.DataFrame, sae: str | int | None = None) -> Self:
-        """The same map with the columns of `frame`, matched by its column "latent" (and "sae", where it has one)."""
-        raise NotImplementedError
+        """The same map with the columns of a frame of latents, such as the `.frame` of another result.
+
+        Parameters
+        ----------
+        frame
+            One row a latent, in any order: a column "latent", and what to add. Latents that are not on the map
+            are left out, points that the frame does not have become NaN.
+        sae
+            The SAE that the frame's latents are of: its index in `names`, its name, or its fingerprint. Not needed
+            where the map shows one SAE, or where the frame has a column "sae" of names or fingerprints.
+
+        Raises
+        ------
+        BadInput
+            No column "latent", a latent twice, no latent on the map, or it is not said which SAE is meant.
+        """
+        if not isinstance(frame, pd.DataFrame) or "latent" not in frame:
+            raise BadInput("with_columns takes a DataFrame with a column 'latent': to add bare values use with_column")
+        if sae is None and "sae" in frame:
+            which = np.array([self._which(value) for value in frame["sae"].astype(str)], np.int64)
+        elif sae is None and len(self.names) > 1:
+            raise BadInput(f"say which SAE the frame is of, with sae=: the map shows {self._shown()}")
+        else:
+            which = np.full(len(frame), self._which(0 if sae is None else sae))
+        rows = _columns.rows_of(which, frame["latent"], self.which, self.latent)
+        columns = self.columns
+        for name in frame.columns:
+            if name not in ("latent", "sae", "name"):
+                columns = _columns.with_column(columns, str(name), _columns.taken(frame[name], rows))
+        return replace(self, columns=columns)
 
     def plot(self, color: str = "density") -> go.Figure:
-        """The map as a plain plotly Figure, coloured by a column."""
-        raise NotImplementedError
+        """The map as a plain plotly Figure, coloured by a column: "cluster", "sae", ... or "density" (default)."""
+        from sae_lab.studies.latent_map._figure import figure
+
+        return figure(self, color)
 
     def save(self, path: Path | str) -> Path:
         """Write the map to the folder `path`, atomically; return the path."""
-        raise NotImplementedError
+        arrays = self._arrays()
+        meta = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in (*arrays, "columns")}
+        columns, more = _columns.packed(self.columns)
+        return save_bundle(path, "LatentMap", {"map": meta, "columns": columns}, {**arrays, **more})
 
     @classmethod
     def load(cls, path: Path | str) -> Self:
         """Read what `save` wrote."""
-        raise NotImplementedError
+        bundle, arrays = load_bundle(path, "LatentMap")
+        try:
+            columns = _columns.unpacked(bundle["columns"], arrays)
+            plain = {name: value for name, value in arrays.items() if not name.startswith(_columns.PREFIX)}
+            return cls(**bundle["map"], **plain, columns=columns)
+        except (KeyError, TypeError, ValueError) as error:
+            raise CorruptFile(
+                f"{path} does not hold a whole latent map ({error}): make it anew with latent_map()"
+            ) from error
