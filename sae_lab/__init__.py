@@ -33,6 +33,7 @@ _HOME = {
     "Curve": "studies",
     "Dashboard": "widgets",
     "Monitor": "widgets",
+    "TreeView": "widgets",
     "link": "widgets",
     "SaeLabError": "_errors",
 }
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
     from sae_lab.saes import SAE, BatchTopK, ReLU, TopK, load_sae
     from sae_lab.studies import Curve, Stitching, stitch
     from sae_lab.training import TrainingRun, resume, train
-    from sae_lab.widgets import Dashboard, Monitor, link
+    from sae_lab.widgets import Dashboard, Monitor, TreeView, link
 
 
 def __getattr__(name: str) -> Any:

@@ -13,12 +13,21 @@ from sae_lab import _views
 
 if TYPE_CHECKING:
     from sae_lab.widgets._link import Linked, link
+    from sae_lab.widgets.curve_view import CurveView
     from sae_lab.widgets.dashboard import Dashboard
     from sae_lab.widgets.monitor import Monitor
+    from sae_lab.widgets.tree_view import TreeView
 
-__all__ = ["Dashboard", "Linked", "Monitor", "link"]
+__all__ = ["CurveView", "Dashboard", "Linked", "Monitor", "TreeView", "link"]
 
-_MODULES = {"Dashboard": "dashboard", "Linked": "_link", "Monitor": "monitor", "link": "_link"}
+_MODULES = {
+    "CurveView": "curve_view",
+    "Dashboard": "dashboard",
+    "Linked": "_link",
+    "Monitor": "monitor",
+    "TreeView": "tree_view",
+    "link": "_link",
+}
 
 
 def __getattr__(name: str) -> Any:
@@ -27,6 +36,12 @@ def __getattr__(name: str) -> Any:
     value = getattr(importlib.import_module(f"sae_lab.widgets.{_MODULES[name]}"), name)
     globals()[name] = value
     return value
+
+
+def _curve(curve: Any, **options: Any) -> Any:
+    from sae_lab.widgets.curve_view import CurveView
+
+    return CurveView(curve, **options)
 
 
 def _dashboard(profiles: Any, **options: Any) -> Any:
@@ -47,6 +62,15 @@ def _line(progress: Any) -> Any:
     return ProgressLine(progress)
 
 
+def _tree(tree: Any, **options: Any) -> Any:
+    from sae_lab.widgets.tree_view import TreeView
+
+    return TreeView(tree, **options)
+
+
+_views.register("Curve", _curve)
 _views.register("Profiles", _dashboard)
 _views.register("TrainingRun", _monitor)
 _views.register("Progress", _line)
+_views.register("MetaTree", _tree)
+_views.register("MetaSAE", _tree)
