@@ -31,6 +31,8 @@ _HOME = {
     "stitch": "studies",
     "Stitching": "studies",
     "Curve": "studies",
+    "stitch_chain": "studies",
+    "StitchChain": "studies",
     "Dashboard": "widgets",
     "Monitor": "widgets",
     "TreeView": "widgets",
@@ -47,7 +49,7 @@ if TYPE_CHECKING:
     from sae_lab.evaluation import Profiles, evaluate, profile
     from sae_lab.models import Model, load_corpus, load_model
     from sae_lab.saes import SAE, BatchTopK, ReLU, TopK, load_sae
-    from sae_lab.studies import Curve, Stitching, stitch
+    from sae_lab.studies import Curve, StitchChain, Stitching, stitch, stitch_chain
     from sae_lab.training import TrainingRun, resume, train
     from sae_lab.widgets import Dashboard, Monitor, TreeView, link
 

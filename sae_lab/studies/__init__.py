@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from sae_lab.studies.stitching import Controls, Curve, Stitching, stitch
+from sae_lab.studies.stitching import Controls, Curve, StitchChain, Stitching, stitch, stitch_chain
 
-__all__ = ["Controls", "Curve", "Stitching", "stitch"]
+__all__ = ["Controls", "Curve", "StitchChain", "Stitching", "stitch", "stitch_chain"]

@@ -5,9 +5,11 @@ Leask et al., Sparse Autoencoders Do Not Find Canonical Units of Analysis (ICLR 
 
 from __future__ import annotations
 
+from sae_lab.studies.stitching._chain import StitchChain
+from sae_lab.studies.stitching._chain_steps import stitch_chain
 from sae_lab.studies.stitching._controls import Controls
 from sae_lab.studies.stitching._curve import Curve
 from sae_lab.studies.stitching._stitch import stitch
 from sae_lab.studies.stitching._stitching import Stitching
 
-__all__ = ["Controls", "Curve", "Stitching", "stitch"]
+__all__ = ["Controls", "Curve", "StitchChain", "Stitching", "stitch", "stitch_chain"]

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 KIND = "StitchChain"
 LINKS = {"step": np.int32, "small_latent": np.int32, "large_latent": np.int32, "cosine": np.float32, "kind": object}
-CONTROLS = ("width", "name", "twin", "novel_share", "low", "high", "auc", "n_dead")
+CONTROLS = ("step", "role", "width", "name", "twin", "threshold", "novel_share", "low", "high", "n_dead")
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -54,8 +54,9 @@ class StitchChain(Result):
     latent has a nearer partner, so two small latents meet in it.
     """
     controls: pd.DataFrame
-    """The same measured where nothing but the seed differs: width, name, twin, novel_share, low, high, auc, n_dead;
-    one row for each width that a twin was given for."""
+    """What a mere change of seed would give: step, role ("small" or "large": which SAE of the step the twin stands
+    beside), width, name, twin (fingerprint), threshold (the step's), novel_share (of the twin's live latents), low,
+    high, n_dead. Without twins it is empty."""
     interrupted: bool = False
     """Whether Ctrl-C ended it before the last step; the SAEs after that are then left out."""
 
@@ -69,10 +70,11 @@ class StitchChain(Result):
     def frame(self) -> pd.DataFrame:
         """One row a step: what the wider SAE adds, beside what another seed of the narrower one would.
 
-        Columns: step, small, large, d_small, d_large, threshold, novel_share (live latents of the large SAE below
-        the threshold), low, high (95 %), control_share, control_low, control_high (the same for a twin of the small
-        SAE at its own threshold; NaN without a twin), novel_share_by_gain, auc, split (small latents that are the
-        partner of two or more), ended (live small latents without any link), n_dead_small, n_dead_large.
+        Columns: step, small, large, d_small, d_large, threshold, novel_share (of the large SAE's live latents, by
+        cosine), low, high (95 %, latents taken as a sample), control_share, control_low, control_high (the same for
+        a twin of the small SAE, at the same threshold), control_large_share (for a twin of the large SAE), NaN
+        without a twin; novel_share_by_gain, auc, split (small latents that are the partner of two or more), ended
+        (live small latents that no latent of the large SAE resembles), n_dead_small, n_dead_large.
         """
         from sae_lab.studies.stitching._chain_tables import steps_table
 
