@@ -33,6 +33,7 @@ _HOME = {
     "Curve": "studies",
     "stitch_chain": "studies",
     "StitchChain": "studies",
+    "CurveView": "widgets",
     "Dashboard": "widgets",
     "Monitor": "widgets",
     "TreeView": "widgets",
@@ -51,7 +52,7 @@ if TYPE_CHECKING:
     from sae_lab.saes import SAE, BatchTopK, ReLU, TopK, load_sae
     from sae_lab.studies import Curve, StitchChain, Stitching, stitch, stitch_chain
     from sae_lab.training import TrainingRun, resume, train
-    from sae_lab.widgets import Dashboard, Monitor, TreeView, link
+    from sae_lab.widgets import CurveView, Dashboard, Monitor, TreeView, link
 
 
 def __getattr__(name: str) -> Any:
