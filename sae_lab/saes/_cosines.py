@@ -6,16 +6,42 @@ in stitching, the graph under a map. One product of blocks answers it; only what
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-AT_ONCE = 2**23  # cosines held at a time: 32 MB in float32
+AT_ONCE = 2**25  # cosines held at a time: 128 MB in float32; the product is faster in large blocks
+GROUP = 32  # columns looked at together by `largest_columns`
 
 
-def nearest(a: Tensor, b: Tensor | None = None, count: int = 1) -> tuple[Tensor, Tensor]:
+def largest_columns(block: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The `count` largest of each row and their columns, largest first: exactly `block.topk(count)`, but faster.
+
+    The `count` largest of a row lie in those `count` groups of columns whose maxima are largest. Finding the
+    maxima reads the block once at the speed of memory, and what is left to sort is small.
+    """
+    rows, width = block.shape
+    groups = width // GROUP
+    if count == 1:
+        largest = block.max(dim=1, keepdim=True)
+        return largest.values, largest.indices
+    if groups < 2 * count:  # most groups would be kept
+        found = block.topk(count, dim=1)
+        return found.values, found.indices
+    whole = block[:, : groups * GROUP].unflatten(1, (groups, GROUP))
+    kept = whole.amax(dim=2).topk(count, dim=1, sorted=False).indices
+    columns = (kept[:, :, None] * GROUP + torch.arange(GROUP, device=block.device)).flatten(1)
+    rest = torch.arange(groups * GROUP, width, device=block.device).expand(rows, -1)
+    columns = torch.cat([columns, rest], dim=1)
+    values, places = block.gather(1, columns).topk(count, dim=1)
+    return values, columns.gather(1, places)
+
+
+def nearest(
+    a: Tensor, b: Tensor | None = None, count: int = 1, *, on_block: Callable[[int], None] | None = None
+) -> tuple[Tensor, Tensor]:
     """The `count` directions of `b` most similar to each direction of `a`, best first.
 
     Parameters
@@ -24,6 +50,8 @@ def nearest(a: Tensor, b: Tensor | None = None, count: int = 1) -> tuple[Tensor,
         (n, d) and (m, d) directions of any length. Without `b`, directions are compared with the others of `a`.
     count
         How many to keep; fewer where there are fewer.
+    on_block
+        Called with the number of rows of `a` done since the last call: for progress, or to stop by raising.
 
     Returns
     -------
@@ -41,10 +69,9 @@ def nearest(a: Tensor, b: Tensor | None = None, count: int = 1) -> tuple[Tensor,
             own = torch.arange(len(block), device=a.device)
             block[own, own + begin] = -torch.inf
         end = begin + len(block)
-        if count == 1:
-            cosines[begin:end, 0], ids[begin:end, 0] = block.max(dim=1)
-        else:
-            cosines[begin:end], ids[begin:end] = block.topk(count, dim=1)
+        cosines[begin:end], ids[begin:end] = largest_columns(block, count)
+        if on_block is not None:
+            on_block(len(block))
     return cosines, ids
 
 
