@@ -51,6 +51,10 @@ class Widget(anywidget.AnyWidget):
 
         return _pages.widget_page(self, path, title=title)
 
+    def _for_page(self) -> Widget:
+        """The widget as a page of several shows it: itself, or one made for it that the caller closes."""
+        return self
+
     def _summary(self) -> str:
         """What stands between the brackets of the repr: the same every time for the same thing shown."""
         return ""
@@ -79,6 +83,14 @@ class Selectable(Widget):
         if not isinstance(sae, str) or not isinstance(latents, list | tuple):
             raise BadInput(f'a selection is {{"sae": fingerprint, "latents": [numbers]}}, not {value!r}')
         return {"sae": sae, "latents": [int(latent) for latent in latents]}
+
+    def _from_page(self, name: str) -> bool:
+        """Whether the change of the trait `name` that is being told now was made by the reader.
+
+        What else it leads to is then done in the page, at once; done here too, it would arrive late and undo
+        what the reader did since.
+        """
+        return name in self._property_lock
 
 
 def binary() -> traitlets.Bytes:

@@ -30,7 +30,7 @@ WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 _REFERENCE = re.compile(r'"(?:IPY_MODEL_|anywidget:)([\w-]+)"')
 
 
-def widget_page(widget: Any, path: Path | str, *, title: str | None = None) -> Path:
+def widget_page(widget: Any, path: Path | str, *, title: str | None = None, heading: str | None = None) -> Path:
     """Write one page that shows `widget` (or an ipywidgets box of widgets) with no kernel and no network.
 
     Parameters
@@ -41,6 +41,8 @@ def widget_page(widget: Any, path: Path | str, *, title: str | None = None) -> P
         The file to write; it appears complete or not at all.
     title
         Title and heading. The default is the widget's repr, as the title only.
+    heading
+        The heading, if it is not the title; "" for none.
 
     Returns
     -------
@@ -51,9 +53,11 @@ def widget_page(widget: Any, path: Path | str, *, title: str | None = None) -> P
 
     # With the defaults dropped, a widget's own module would be: anywidget makes it the default of its trait.
     state = dependency_state([widget], drop_defaults=False)
-    heading = f"<h1>{html.escape(title)}</h1>\n" if title else ""
-    missing = f"<noscript><p>{html.escape(repr(widget))}: this page is drawn by its JavaScript.</p></noscript>"
-    body = f'<main class="page">\n{heading}{view_tag(widget.model_id)}\n{missing}\n</main>'
+    heading = title if heading is None else heading
+    above = f"<h1>{html.escape(heading)}</h1>\n" if heading else ""
+    name = html.escape(title or repr(widget))
+    missing = f"<noscript><p>{name}: this page is drawn by its JavaScript.</p></noscript>"
+    body = f'<main class="page">\n{above}{view_tag(widget.model_id)}\n{missing}\n</main>'
     return _write(path, title or repr(widget), body, state=state)
 
 

@@ -35,7 +35,8 @@ class Dashboard(Selectable):
     profiles
         What `sae_lab.profile` returned, or `Profiles.load`.
     latent
-        The latent to show first.
+        The latent to show first, which is then also selected in widgets linked to this one. By default number 0 is
+        shown, and nothing is selected.
     latents
         Whose details the widget carries, so that they are there without a kernel: how many (48 by default; a set
         around `latent` is chosen), or which, or None for all. With a kernel, the others load when they are looked at.
@@ -79,14 +80,21 @@ class Dashboard(Selectable):
     page = traitlets.Bool(False, read_only=True).tag(sync=True)
 
     def __init__(
-        self, profiles: Profiles, latent: int = 0, *, latents: int | Iterable[int] | None = 48, height: int = 700
+        self,
+        profiles: Profiles,
+        latent: int | None = None,
+        *,
+        latents: int | Iterable[int] | None = 48,
+        height: int = 700,
     ) -> None:
         self._profiles = _checked(profiles)
         self._lock = threading.Lock()  # requests may come on another thread, and a model runs one text at a time
-        latent = _number(profiles, latent)
-        carried = _which(profiles, latents, latent)
-        super().__init__(data=_pack.pack(profiles, carried, index=True), selected=latent, height=height)
+        shown = 0 if latent is None else _number(profiles, latent)
+        carried = _which(profiles, latents, shown)
+        super().__init__(data=_pack.pack(profiles, carried, index=True), selected=shown, height=height)
         self.set_trait("sae", profiles.sae)
+        if latent is not None:
+            self._select()
         self.set_trait("live", profiles.prompt is not None)
 
     def to_html(self, path: Path | str, *, latents: int | Iterable[int] | None = 200, title: str | None = None) -> Path:
@@ -109,14 +117,36 @@ class Dashboard(Selectable):
         """
         from sae_lab.widgets import _pages
 
-        carried = _which(self._profiles, latents, self.selected)
-        shown = self.selected if self.selected in carried else carried[0]
-        page = Dashboard(self._profiles, shown, latents=carried)
+        page = self._for_page(latents)
         page.set_trait("page", True)
         try:
             return _pages.widget_page(page, path, title=title)
         finally:
             page.close()
+
+    def _for_page(self, latents: int | Iterable[int] | None = 200) -> Dashboard:
+        carried = _which(self._profiles, latents, self.selected)
+        shown = self.selected if self.selected in carried else carried[0]
+        page = Dashboard(self._profiles, shown, latents=carried, height=self.height)
+        if shown == self.selected:
+            page.selection = self.selection
+        return page
+
+    @traitlets.observe("selected")
+    def _select(self, change: Any = None) -> None:
+        if self.sae and not self._from_page("selected") and self._chosen() != self.selected:
+            self.selection = {"sae": self.sae, "latents": [self.selected]}
+
+    @traitlets.observe("selection")
+    def _follow(self, change: Any) -> None:
+        chosen = self._chosen()
+        if chosen is not None and not self._from_page("selection"):
+            self.selected = chosen
+
+    def _chosen(self) -> int | None:
+        """The first latent of the selection, if that is of this SAE."""
+        latents = self.selection.get("latents") if self.selection.get("sae") == self.sae else None
+        return latents[0] if latents else None
 
     @traitlets.validate("selected")
     def _check_selected(self, proposal: Any) -> int:

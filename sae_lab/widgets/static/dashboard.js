@@ -220,14 +220,12 @@ function dashboard(node, latents, { model, signal, experimental }) {
       if (trail) past.push(current);
       if (page) history[trail ? "pushState" : "replaceState"](null, "", `#f=${latent}`);
       show(latent);
-      select(model, model.get("sae"), [latent]);
+      if (chosen() !== latent) select(model, model.get("sae"), [latent]); // the first of several leaves the others selected
     },
     signal,
   );
-  const follow = () => {
-    const latent = selected(model, [model.get("sae")])?.latents[0];
-    if (latent !== undefined) app.go(latent);
-  };
+  const chosen = () => selected(model, [model.get("sae")])?.latents[0];
+  const follow = () => app.go(chosen());
   listen(model, "selection", follow, signal);
   follow();
   const first = linked() ?? model.get("selected");
