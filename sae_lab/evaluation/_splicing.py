@@ -89,6 +89,32 @@ def spliced_loss(
     return result
 
 
+def mean_cost(
+    acts: Activations,
+    model: Model,
+    sequences: list[list[int]],
+    replacement: Replacement | None = None,
+    *,
+    advance: Callable[[int], None] | None = None,
+) -> tuple[float, int]:
+    """Mean cross-entropy in nats, and over how many predictions, of one run: that of "spliced" in `spliced_loss`.
+
+    Without a `replacement` the model runs as it is. `advance` is told the tokens of each batch that is done.
+    """
+    skip = skipped(acts)
+    total, count = 0.0, 0
+    with torch.no_grad():
+        for batch in _batches(sequences, model.vocab_size):
+            targets = [torch.tensor(ids[skip + 1 :], device=model.device) for ids in batch]
+            spliced = (acts.site, _keeping_first(replacement, skip)) if replacement is not None else ()
+            predicted = [_log_probabilities(logits, skip) for logits in model.spliced_logits(batch, *spliced)]
+            total += _cost(predicted, targets)
+            count += sum(map(len, targets))
+            if advance is not None:
+                advance(sum(map(len, batch)))
+    return total / count, count
+
+
 def skipped(acts: Activations) -> int:
     """How many positions at the start of each sequence the activations leave out."""
     return int(acts.metadata.get("skip_first", 0))

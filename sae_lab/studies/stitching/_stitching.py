@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 KINDS = ("novel", "reconstruction", "undecided", "dead")
 NOVEL, RECONSTRUCTION, UNDECIDED, DEAD = range(4)
-LIVE = ("acts", "model")  # fields that are not saved
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -186,17 +185,88 @@ class Stitching(Result):
         return pd.DataFrame({name: getattr(self, f"roc_{name}") for name in names})
 
     @property
+    def novel_share_interval(self) -> tuple[float, float]:
+        """95 % interval of `novel_share` (Wilson; the latents taken as a sample)."""
+        from sae_lab.studies.stitching._twin import share_with_interval
+
+        return share_with_interval(self.novel_by_cosine[self.large_alive])[1:]
+
+    @property
+    def shares_in_words(self) -> str:
+        """The share of novel latents with its yardstick, the same between two seeds of one width."""
+        known = not np.isnan(self.control_share)
+        control = f"{self.control_share:.1%}" if known else "not measured"
+        return f"{self.novel_share:.1%} novel by cosine (same width, other seed: {control})"
+
+    @property
     def frame(self) -> pd.DataFrame:
         """One row a latent of the larger SAE.
 
-        Columns: latent, cosine, partner, gain, gain_low, gain_high, kind, novel_by_cosine, group, density. The
-        shares and the same-width control stand in `frame.attrs`.
+        Columns: latent, cosine, partner, gain, gain_low, gain_high, kind, novel_by_cosine, group, density. Shares,
+        threshold, AUC and the same-width control stand in `frame.attrs`.
         """
-        raise NotImplementedError
+        import pandas as pd
 
-    def controls(self, twin: SAE | None = None, **options: Any) -> Controls:
-        """What chance and a mere change of seed would give: see `Controls`."""
-        raise NotImplementedError
+        table = pd.DataFrame(
+            {
+                "latent": np.arange(self.d_large),
+                "cosine": self.cosine,
+                "partner": self.partner,
+                "gain": self.gain,
+                "gain_low": self.gain_low,
+                "gain_high": self.gain_high,
+                "kind": pd.Categorical.from_codes(self.kind, list(KINDS)),
+                "novel_by_cosine": self.novel_by_cosine,
+                "group": self.group,
+                "density": self.density_large,
+            }
+        )
+        shown = ("threshold", "novel_share", "novel_share_by_gain", "control_share", "auc", "n_dead_large")
+        table.attrs.update({name: getattr(self, name) for name in shown})
+        return table
+
+    def _summary(self) -> str:
+        dead = f", {self.n_dead_small:,} + {self.n_dead_large:,} dead" if self.n_dead_small + self.n_dead_large else ""
+        cut = ", interrupted" if self.interrupted else ""
+        return (
+            f"{self.small_name} to {self.large_name}: {self.shares_in_words} at threshold {self.threshold:.2f}, "
+            f"AUC {self.auc:.2f}, {self.n_rows:,} rows{dead}{cut}"
+        )
+
+    def controls(
+        self,
+        twin: SAE | None = None,
+        *,
+        acts: Activations | Any = None,
+        batch_size: int = 4096,
+        bootstrap: int = 200,
+        seed: int = 0,
+        progress: bool = True,
+    ) -> Controls:
+        """What chance and a mere change of seed would give, all at this threshold.
+
+        Parameters
+        ----------
+        twin
+            An SAE that differs from one of the two by its seed only; for the demo SAEs
+            `sl.load_sae("demo", width=..., seed=1)`, where there is one. Without it that row is NaN and says so.
+        acts
+            Rows for the twin; None takes those of the stitching.
+        batch_size, bootstrap
+            As for `stitch`.
+        seed
+            Decides the shuffles, the random directions and the samples.
+        progress
+            Whether to show progress.
+
+        Raises
+        ------
+        BadInput
+            The twin has another width than both SAEs, or is one of them.
+        """
+        from sae_lab.studies.stitching._controls import controls
+
+        return controls(self, twin, acts, seed, batch_size, bootstrap, progress)
 
     def curve(
         self,
@@ -204,24 +274,79 @@ class Stitching(Result):
         *,
         points: int | Sequence[int] = 8,
         others: Sequence[SAE] = (),
-        **options: Any,
+        acts: Activations | Any = None,
+        model: Model | None = None,
+        max_rows: int = 20_000,
+        max_tokens: int = 4000,
+        progress: bool = True,
     ) -> Curve:
-        """The path from the smaller to the larger SAE."""
-        raise NotImplementedError
+        """The path from the smaller to the larger SAE: L0 and FVU after every step, cross-entropy at some.
 
-    def hybrid(self, step: int) -> SAE:
-        """The SAE at one step of the path."""
-        raise NotImplementedError
+        Parameters
+        ----------
+        metrics
+            "fvu" and "l0" are always there; leaving out "ce" spares the model's time.
+        points
+            After how many steps to measure cross-entropy (ends and turns of the path among them), or after which.
+        others
+            SAEs to compare the path with: one row each in `Curve.references`.
+        acts, model
+            None takes those that the stitching was made with. Without a model there is no cross-entropy.
+        max_rows
+            Rows to measure on, drawn by the stitching's seed. They are held in memory, as is the residual.
+        max_tokens
+            About how many tokens go through the model for each point.
+        progress
+            Whether to show progress. Ctrl-C gives the path as far as it has been walked.
+
+        Raises
+        ------
+        BadInput
+            A metric or step does not exist, or a loaded stitching was given no activations.
+        Mismatch
+            The activations, the model or the other SAEs are of another place.
+        """
+        from sae_lab.studies.stitching._trace import trace
+
+        return trace(self, metrics, points, others, acts, model, max_rows, max_tokens, progress)
+
+    def hybrid(self, step: int, *, acts: Activations | Any = None, max_rows: int = 20_000) -> SAE:
+        """The SAE after a step of the path, as an ordinary SAE: save it, evaluate it, profile it.
+
+        Its latents are those of the smaller SAE that are still there, then those of the larger one; their numbers
+        stand in `metadata["stitching"]`.
+
+        Parameters
+        ----------
+        step
+            0 is the smaller SAE; negative numbers count from the end, so -1 is the larger one.
+        acts, max_rows
+            Where the bias is refitted, over which rows; the defaults are those of `curve`. Not used otherwise.
+
+        Raises
+        ------
+        BadInput
+            There is no such step.
+        """
+        from sae_lab.studies.stitching._hybrid import hybrid
+
+        return hybrid(self, step, acts, max_rows)
 
     def plot(self) -> go.Figure:
-        """Cosine against gain, and the ROC."""
-        raise NotImplementedError
+        """Cosine against gain of every live latent, with the threshold; beside it the ROC."""
+        from sae_lab.studies.stitching._figures import stitching_figure
+
+        return stitching_figure(self)
 
     def save(self, path: Path | str) -> Path:
-        """Write everything but `acts` and `model`."""
-        raise NotImplementedError
+        """Write everything but `acts` and `model` to the folder `path`, atomically; return the path."""
+        from sae_lab.studies.stitching._saved import save
+
+        return save(self, path)
 
     @classmethod
     def load(cls, path: Path | str) -> Self:
-        """Read what `save` wrote."""
-        raise NotImplementedError
+        """Read what `save` wrote; `acts` and `model` are None."""
+        from sae_lab.studies.stitching._saved import load
+
+        return cls(**load(path))
