@@ -35,6 +35,7 @@ _HOME = {
     "StitchChain": "studies",
     "CurveView": "widgets",
     "Dashboard": "widgets",
+    "MapView": "widgets",
     "Monitor": "widgets",
     "TreeView": "widgets",
     "link": "widgets",
@@ -52,7 +53,7 @@ if TYPE_CHECKING:
     from sae_lab.saes import SAE, BatchTopK, ReLU, TopK, load_sae
     from sae_lab.studies import Curve, StitchChain, Stitching, stitch, stitch_chain
     from sae_lab.training import TrainingRun, resume, train
-    from sae_lab.widgets import CurveView, Dashboard, Monitor, TreeView, link
+    from sae_lab.widgets import CurveView, Dashboard, MapView, Monitor, TreeView, link
 
 
 def __getattr__(name: str) -> Any:

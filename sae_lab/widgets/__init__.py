@@ -15,15 +15,17 @@ if TYPE_CHECKING:
     from sae_lab.widgets._link import Linked, link
     from sae_lab.widgets.curve_view import CurveView
     from sae_lab.widgets.dashboard import Dashboard
+    from sae_lab.widgets.map_view import MapView
     from sae_lab.widgets.monitor import Monitor
     from sae_lab.widgets.tree_view import TreeView
 
-__all__ = ["CurveView", "Dashboard", "Linked", "Monitor", "TreeView", "link"]
+__all__ = ["CurveView", "Dashboard", "Linked", "MapView", "Monitor", "TreeView", "link"]
 
 _MODULES = {
     "CurveView": "curve_view",
     "Dashboard": "dashboard",
     "Linked": "_link",
+    "MapView": "map_view",
     "Monitor": "monitor",
     "TreeView": "tree_view",
     "link": "_link",
@@ -50,6 +52,12 @@ def _dashboard(profiles: Any, **options: Any) -> Any:
     return Dashboard(profiles, **options)
 
 
+def _map(latent_map: Any, **options: Any) -> Any:
+    from sae_lab.widgets.map_view import MapView
+
+    return MapView(latent_map, **options)
+
+
 def _monitor(run: Any, **options: Any) -> Any:
     from sae_lab.widgets.monitor import monitor_of
 
@@ -69,6 +77,7 @@ def _tree(tree: Any, **options: Any) -> Any:
 
 
 _views.register("Curve", _curve)
+_views.register("LatentMap", _map)
 _views.register("Profiles", _dashboard)
 _views.register("TrainingRun", _monitor)
 _views.register("Progress", _line)
