@@ -45,7 +45,7 @@ def assembled(stitching: Stitching, steps: Sequence[Step], step: int, bias: Tens
     keep_small, keep_large, share = state_at(stitching, steps, step)
     b_dec = stitching.small.b_dec.double() + bias
     parts = [
-        _taken(sae, np.flatnonzero(keep), b_dec)
+        taken(sae, np.flatnonzero(keep), b_dec)
         for sae, keep in ((stitching.small, keep_small), (stitching.large, keep_large))
     ]
     W_enc, W_dec, b_enc, threshold = (torch.cat(pieces) for pieces in zip(*parts, strict=True))
@@ -81,7 +81,7 @@ def assembled(stitching: Stitching, steps: Sequence[Step], step: int, bias: Tens
     )
 
 
-def _taken(sae: SAE, latents: np.ndarray, b_dec: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def taken(sae: SAE, latents: np.ndarray, b_dec: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Weights of some latents, reading x centred by `b_dec`."""
     which = torch.from_numpy(latents).to(sae.device)
     centre = sae.b_dec.double() if sae.center else torch.zeros_like(b_dec)

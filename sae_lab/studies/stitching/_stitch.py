@@ -129,7 +129,7 @@ def stitch(
         if not alive.any():
             raise BadInput(f"no latent of {name} fires on these {sums.small.rows:,} rows: are they of another site?")
     cosine, partner = best_partners(a, b, small_alive)
-    found = _judged(sums, cosine, large_alive, threshold, bootstrap, seed)
+    found = judged(sums, cosine, large_alive, threshold, bootstrap, seed)
     group, small_group = swap_groups(
         a,
         b,
@@ -196,7 +196,7 @@ def best_partners(small: SAE, large: SAE, small_alive: np.ndarray) -> tuple[np.n
     return cosines[:, 0].cpu().numpy(), alive[places[:, 0].cpu().numpy()].astype(np.int32)
 
 
-def _judged(
+def judged(
     sums: Gains, cosine: np.ndarray, alive: np.ndarray, threshold: float | str, bootstrap: int, seed: int
 ) -> dict[str, Any]:
     """Gains, kinds, ROC and threshold, by the names of the fields of Stitching."""
