@@ -138,6 +138,7 @@ def profile(
         vocabulary=_vocabulary(parts, acts, model),
         metadata=about,
         prompt=_live_prompt(sae, acts, model) if model is not None else None,
+        source=sae,
         **parts,
     )
 

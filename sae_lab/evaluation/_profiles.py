@@ -1,7 +1,8 @@
 """What is known about each latent of one SAE: the noun that `profile` returns.
 
 All numbers are plain arrays with one row a latent, so that a page, a notebook and a file hold the same
-thing, and reading one latent never needs the model. Only `prompt` is live; it is not saved.
+thing, and reading one latent never needs the model. Only `prompt` and `source` are live; they are
+not saved.
 """
 
 from __future__ import annotations
@@ -22,7 +23,10 @@ if TYPE_CHECKING:
     import pandas as pd
     import plotly.graph_objects as go
 
+    from sae_lab.saes import SAE
+
 Prompt = Callable[[str, int], tuple[list[str], np.ndarray]]
+LIVE = ("prompt", "source")  # what is not saved
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -93,6 +97,8 @@ class Profiles(Result):
     prompt: Prompt | None = None
     """`prompt(text, latent)` gives the text's token strings and the latent's activation on each, NaN on
     positions that the SAE was not meant for. None without a model; not saved."""
+    source: SAE | None = None
+    """The SAE itself, for what needs its weights, such as a map of its latents; not saved, None after loading."""
 
     def __post_init__(self) -> None:
         for name, value in self._arrays().items():
@@ -170,15 +176,15 @@ class Profiles(Result):
         return density_figure(self)
 
     def save(self, path: Path | str) -> Path:
-        """Write everything but `prompt` to the folder `path`, atomically; return the path."""
+        """Write everything but `prompt` and `source` to the folder `path`, atomically; return the path."""
         arrays = self._arrays()
-        meta = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in arrays and f.name != "prompt"}
+        meta = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in (*arrays, *LIVE)}
         meta["vocabulary"] = {str(i): text for i, text in self.vocabulary.items()}
         return save_bundle(path, "Profiles", {"profiles": meta}, arrays)
 
     @classmethod
     def load(cls, path: Path | str) -> Self:
-        """Read what `save` wrote; `prompt` is None, because it needs the model."""
+        """Read what `save` wrote; `prompt` and `source` are None: they need the model and the SAE."""
         bundle, arrays = load_bundle(path, "Profiles")
         meta: dict[str, Any] = {**bundle.get("profiles", {}), **arrays}
         try:
