@@ -33,6 +33,9 @@ _HOME = {
     "Curve": "studies",
     "stitch_chain": "studies",
     "StitchChain": "studies",
+    "latent_map": "studies",
+    "LatentMap": "studies",
+    "MapRun": "studies",
     "CurveView": "widgets",
     "Dashboard": "widgets",
     "MapView": "widgets",
@@ -51,7 +54,7 @@ if TYPE_CHECKING:
     from sae_lab.evaluation import Profiles, evaluate, profile
     from sae_lab.models import Model, load_corpus, load_model
     from sae_lab.saes import SAE, BatchTopK, ReLU, TopK, load_sae
-    from sae_lab.studies import Curve, StitchChain, Stitching, stitch, stitch_chain
+    from sae_lab.studies import Curve, LatentMap, MapRun, StitchChain, Stitching, latent_map, stitch, stitch_chain
     from sae_lab.training import TrainingRun, resume, train
     from sae_lab.widgets import CurveView, Dashboard, MapView, Monitor, TreeView, link
 

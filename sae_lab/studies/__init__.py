@@ -2,6 +2,17 @@
 
 from __future__ import annotations
 
+from sae_lab.studies.latent_maps import LatentMap, MapRun, latent_map
 from sae_lab.studies.stitching import Controls, Curve, StitchChain, Stitching, stitch, stitch_chain
 
-__all__ = ["Controls", "Curve", "StitchChain", "Stitching", "stitch", "stitch_chain"]
+__all__ = [
+    "Controls",
+    "Curve",
+    "LatentMap",
+    "MapRun",
+    "StitchChain",
+    "Stitching",
+    "latent_map",
+    "stitch",
+    "stitch_chain",
+]

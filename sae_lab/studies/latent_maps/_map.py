@@ -11,13 +11,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from sae_lab._errors import BadInput, nearest
-from sae_lab.studies.latent_map._inputs import collect
-from sae_lab.studies.latent_map._run import MapRun, Settings
+from sae_lab.studies.latent_maps._inputs import collect
+from sae_lab.studies.latent_maps._run import MapRun, Settings
 
 if TYPE_CHECKING:
     from sae_lab.evaluation import Profiles
     from sae_lab.saes import SAE
-    from sae_lab.studies.latent_map._result import LatentMap
+    from sae_lab.studies.latent_maps._result import LatentMap
 
     Mappable = SAE | Profiles | Sequence[SAE | Profiles]
 

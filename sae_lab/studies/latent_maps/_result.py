@@ -17,7 +17,7 @@ import pandas as pd
 from sae_lab._errors import BadInput, CorruptFile
 from sae_lab._files import load_bundle, save_bundle
 from sae_lab._results import Result
-from sae_lab.studies.latent_map import _columns
+from sae_lab.studies.latent_maps import _columns
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -186,7 +186,7 @@ class LatentMap(Result):
 
     def plot(self, color: str = "density") -> go.Figure:
         """The map as a plain plotly Figure, coloured by a column: "cluster", "sae", ... or "density" (default)."""
-        from sae_lab.studies.latent_map._figure import figure
+        from sae_lab.studies.latent_maps._figure import figure
 
         return figure(self, color)
 

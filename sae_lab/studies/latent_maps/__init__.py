@@ -7,8 +7,8 @@ The way from directions to coordinates: `_inputs` collects the points, `_neighbo
 
 from __future__ import annotations
 
-from sae_lab.studies.latent_map._map import latent_map
-from sae_lab.studies.latent_map._result import LatentMap
-from sae_lab.studies.latent_map._run import MapRun
+from sae_lab.studies.latent_maps._map import latent_map
+from sae_lab.studies.latent_maps._result import LatentMap
+from sae_lab.studies.latent_maps._run import MapRun
 
 __all__ = ["LatentMap", "MapRun", "latent_map"]

@@ -18,7 +18,7 @@ from sae_lab._errors import BadInput, nearest
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-    from sae_lab.studies.latent_map._result import LatentMap
+    from sae_lab.studies.latent_maps._result import LatentMap
 
 COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
 SHAPES = ("circle", "triangle-up", "square", "cross", "diamond")

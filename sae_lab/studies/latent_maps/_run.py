@@ -17,12 +17,12 @@ import torch
 
 from sae_lab._interrupt import stop_on_interrupt
 from sae_lab._progress import Progress
-from sae_lab.studies.latent_map import _engines
-from sae_lab.studies.latent_map._clusters import clusters
-from sae_lab.studies.latent_map._inputs import Points
-from sae_lab.studies.latent_map._neighbours import neighbours, prepared
-from sae_lab.studies.latent_map._quality import quality
-from sae_lab.studies.latent_map._result import LatentMap
+from sae_lab.studies.latent_maps import _engines
+from sae_lab.studies.latent_maps._clusters import clusters
+from sae_lab.studies.latent_maps._inputs import Points
+from sae_lab.studies.latent_maps._neighbours import neighbours, prepared
+from sae_lab.studies.latent_maps._quality import quality
+from sae_lab.studies.latent_maps._result import LatentMap
 
 LISTED = 8  # neighbours kept in the result
 UMAP_NEIGHBOURS = 14  # others; with the point itself umap-learn's default of 15

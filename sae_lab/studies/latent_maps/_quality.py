@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from sae_lab.saes._cosines import AT_ONCE
-from sae_lab.studies.latent_map._neighbours import distances_to_all
+from sae_lab.studies.latent_maps._neighbours import distances_to_all
 
 NEIGHBOURS = 15
 SAMPLE = 2000
