@@ -15,7 +15,7 @@ import pandas as pd
 from sae_lab.widgets._blocks import Words, block, small
 
 if TYPE_CHECKING:
-    from sae_lab.studies.latent_map import LatentMap
+    from sae_lab.studies import LatentMap
 
 SIDE = 65534  # steps of the longer side of the map
 NOWHERE = 65535  # a point whose place is not known
@@ -76,7 +76,7 @@ def _labels(labels: list[str], words: Words) -> dict[str, np.ndarray]:
 
 
 def _neighbours(latent_map: LatentMap) -> dict[str, np.ndarray]:
-    """The points with the most similar directions: as many of each as there is room for, -1 sent as the point itself."""
+    """The points with the most similar directions, as many of each as there is room for; itself where there is none."""
     n = len(latent_map)
     wide = 2 if n < 2**16 else 4
     count = min(latent_map.neighbour_ids.shape[1], NEIGHBOURS // max(1, (wide + 1) * n))

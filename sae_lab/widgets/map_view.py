@@ -20,7 +20,7 @@ from sae_lab.widgets._base import Selectable, binary
 if TYPE_CHECKING:
     import pandas as pd
 
-    from sae_lab.studies.latent_map import LatentMap
+    from sae_lab.studies import LatentMap
 
 
 class MapView(Selectable):
@@ -166,7 +166,7 @@ class MapView(Selectable):
 
 
 def _checked(latent_map: Any) -> LatentMap:
-    from sae_lab.studies.latent_map import LatentMap
+    from sae_lab.studies import LatentMap
 
     if not isinstance(latent_map, LatentMap):
         raise BadInput(
