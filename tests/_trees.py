@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 
 from sae_lab.evaluation import Profiles
@@ -11,7 +13,7 @@ from tests._profiles import make_profiles
 
 
 def make_links(lower: int, upper: int, seed: int = 0, most: int = 6) -> Links:
-    """Each of `lower` latents has 0 to `most` of `upper` meta-latents; a few meta-latents are far more used than most."""
+    """0 to `most` of `upper` meta-latents for each of `lower` latents; a few are far more used than most."""
     rng = np.random.default_rng(seed)
     popular = 1 / np.arange(1, upper) ** 0.7  # the last one is dead
     rows, ids, values = [], [], []
@@ -39,9 +41,7 @@ def make_tree(
     """A tree, and profiles of its lowest SAE."""
     profiles = make_profiles(d_sae, hostile=hostile)
     sizes = [d_sae, d_meta, 12, 5][:levels]
-    links = [
-        make_links(a, b, seed, most=(6, 4, 3)[seed]) for seed, (a, b) in enumerate(zip(sizes, sizes[1:], strict=False))
-    ]
+    links = [make_links(a, b, seed, most=(6, 4, 3)[seed]) for seed, (a, b) in enumerate(itertools.pairwise(sizes))]
     rng = np.random.default_rng(9)
     made = []
     for number, size in enumerate(sizes):
@@ -51,7 +51,7 @@ def make_tree(
             words = [", ".join(t.strip() for t in profiles.top_tokens(i, 3)) for i in range(size)]
             density = profiles.density
         else:
-            words = [f"group {i} of {'days months places cities'.split()[i % 4]}" for i in range(size)]
+            words = [f"group {i} of {('days', 'months', 'places', 'cities')[i % 4]}" for i in range(size)]
             density = (np.bincount(links[number - 1].ids, minlength=size) / sizes[number - 1]).astype(np.float32)
         cosine = rng.uniform(0.4, 1, size).astype(np.float32) if number < levels - 1 else None
         made.append(Level(name, sae, size, words if labels else [""] * size, density, cosine))

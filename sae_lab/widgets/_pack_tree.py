@@ -6,6 +6,7 @@ branch, to search, or to start from another latent.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +17,10 @@ from sae_lab.widgets import _blocks
 if TYPE_CHECKING:
     from sae_lab.evaluation import Profiles
     from sae_lab.studies.meta_saes import Level, MetaTree
+    from sae_lab.studies.meta_saes._links import Links
 
 LABELS = 3  # top tokens of a latent whose profile is known
+MEMBERS = 5  # whose tokens name a meta-latent that has no label
 LOGITS = 8  # tokens that a latent promotes most
 
 
@@ -25,12 +28,17 @@ def pack(tree: MetaTree, profiles: Sequence[Profiles | None]) -> bytes:
     """All that the widget shows of `tree`, with the profiles of those levels that have one, as one block."""
     words = _blocks.Words()
     arrays: dict[str, np.ndarray] = {}
-    levels = []
+    levels: list[dict[str, Any]] = []
     for number, (level, known) in enumerate(zip(tree.levels, profiles, strict=True)):
         # what members have in common says more of a meta-latent than tokens; of a latent, its tokens are the label
-        tokens = known is not None and bool(known.vocabulary) and (number == 0 or not any(level.labels))
+        bare = not any(level.labels)
+        tokens = known is not None and bool(known.vocabulary) and (number == 0 or bare)
+        if bare and number and not tokens and levels[-1]["tokens"]:
+            arrays[f"label{number}"] = _shared(arrays[f"label{number - 1}"], tree.links[number - 1], level.size)
+            tokens = True
+        else:
+            arrays[f"label{number}"] = _labels(level, known if tokens else None, words)
         levels.append({"name": level.name, "sae": level.sae, "size": level.size, "tokens": tokens})
-        arrays[f"label{number}"] = _labels(level, known if tokens else None, words)
         density = known.density if known is not None and number == 0 else level.density
         if density is not None:
             arrays[f"density{number}"] = np.asarray(density, dtype="<f4")
@@ -62,3 +70,18 @@ def _labels(level: Level, known: Profiles | None, words: _blocks.Words) -> np.nd
         shown = [words.number(text) for text in known.top_tokens(latent, LABELS)]
         labels[latent, : len(shown)] = shown
     return _blocks.small(labels)
+
+
+def _shared(labels: np.ndarray, links: Links, size: int) -> np.ndarray:
+    """(size, LABELS) tokens on which the strongest members of each latent agree; 0 where there are fewer."""
+    out = np.zeros((size, LABELS), dtype=labels.dtype)
+    members = links.turned(size)
+    for latent in range(size):
+        score: Counter[int] = Counter()
+        for member, weight in list(zip(*members.of(latent), strict=True))[:MEMBERS]:
+            for place, word in enumerate(labels[member]):
+                score[int(word)] += float(weight) / (1 + place)  # a first token says more than a third
+        del score[0]
+        best = [word for word, _ in score.most_common(LABELS)]
+        out[latent, : len(best)] = best
+    return out

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import traitlets
 
-from sae_lab._errors import BadInput
+from sae_lab._errors import BadInput, Mismatch
 from sae_lab.widgets import _pack_tree
 from sae_lab.widgets._base import Selectable, binary
 
@@ -172,8 +172,9 @@ def _by_level(tree: MetaTree, profiles: Any) -> list[Profiles | None]:
         sizes = {level.sae: level.size for level in tree.levels}
         if sizes.get(profile.sae) != profile.d_sae:
             names = ", ".join(f"{level.name} ({level.sae})" for level in tree.levels)
-            raise BadInput(
-                f"the profiles of {profile.name} ({profile.sae}) are of no SAE in this tree, which has {names}"
+            raise Mismatch(
+                f"the profiles of {profile.name} ({profile.sae}, {profile.d_sae} latents) are of no SAE in this tree, "
+                f"which has {names}: give profiles of one of these, or none"
             )
     found = {profile.sae: profile for profile in given}
     return [found.get(level.sae) for level in tree.levels]

@@ -158,7 +158,8 @@ class Outline {
     item.open = item.rest > 0 && (this.folds.get(path) ?? depth < this.depth);
     if (!item.open) return item;
     ways.forEach((edges, way) => {
-      const most = this.breadth + (this.shown.get(`${path}:${way}`) ?? 0);
+      let most = this.breadth + (this.shown.get(`${path}:${way}`) ?? 0);
+      if (edges.length === most + 1) most += 1; // "1 more" would take the place of the one
       for (const edge of edges.slice(0, most)) item.children.push(this.item(edge, item));
       if (edges.length > most) {
         const rest = { path: `${path}:${way}`, depth: depth + 1, parent: item, children: [], open: false, rest: 0, weight: null, more: edges.length - most, level: edges[0].level, id: -1 };

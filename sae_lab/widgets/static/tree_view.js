@@ -44,6 +44,7 @@ function treeView(node, levels, model, signal) {
     tags: (spot) => levels.label(spot).map((text) => (levels.levels[spot.level].tokens ? tag(text) : h("bdi", {}, plain(text)))),
     said: (spot) => `${kindName(spot.level)} ${spot.id}${levels.text(spot) ? `, ${levels.text(spot)}` : ""}`,
     go,
+    stacked: () => getComputedStyle(node.firstChild).display === "block", // narrow: all below each other, each as high as it needs
     focus: () => stage.focus({ preventScroll: true }),
   };
   const heard = h("div", { class: "sael-hidden", "aria-live": "polite" });

@@ -4,7 +4,7 @@
 const LINE = 30; // pixels of height for a label of two lines
 const SHORT = 20; // for "12 more"
 const APART = 12; // between the branches of the root
-const REACH = 40; // pixels that an edge has from the end of a label to the next ring
+const REACH = 40; // pixels that an edge has at least from the end of a label to the next ring
 
 /** Height that an item with all below it needs; kept in `high`. */
 function measureBranch(item) {
@@ -14,12 +14,11 @@ function measureBranch(item) {
 }
 
 /**
- * Place all items in a box: x and y from the middle, side 1 (right) or -1, room: pixels for the label.
- * @returns {{height: number, half: number}}
+ * Place all items in a box `width` wide: x and y from the middle, side 1 (right) or -1, room: pixels for the label.
+ * Each has `natural`, the width that its label would take. Returns the height that this needs, at least `least`.
  */
 function placeRadially(root, width, least, pill) {
-  const branches = root.children,
-    deepest = Math.max(1, ...all(root).map((item) => item.depth));
+  const branches = root.children;
   branches.forEach(measureBranch);
   const total = (of) => of.reduce((sum, item) => sum + item.high + APART, -APART);
   // Clockwise from the top: the first branches to the right, going down; the others to the left, going up.
@@ -31,29 +30,27 @@ function placeRadially(root, width, least, pill) {
   const sides = [branches.slice(0, split), branches.slice(split).reverse()];
   const need = Math.max(...sides.map((side) => (side.length ? total(side) : 0)), 90);
   const height = Math.max(need + 24, least),
-    half = height / 2 - 12;
-  const spread = Math.min(1.6, (2 * half) / need);
+    half = height / 2 - 12,
+    spread = Math.min(1.7, (2 * half) / need);
   const reach = width / 2 - 6,
-    start = pill + REACH;
-  const ring = (depth) => start + ((reach - start) * (depth - 1)) / deepest;
-  const bend = (y) => Math.sqrt(1 - 0.55 * Math.min(1, (y / half) ** 2)); // 1 beside the root, 0.67 at the ends
-  Object.assign(root, { x: 0, y: 0, side: 0, room: 2 * pill - 16 });
+    ring = makeRings(root, reach, pill, width < 560 ? 26 : REACH),
+    sag = Math.min(90, 0.55 * ring.at[1]);
+  const bend = (y) => sag * (1 - Math.sqrt(1 - 0.9 * Math.min(1, (y / half) ** 2))); // rings are round: nearer at the ends
+  Object.assign(root, { x: 0, y: 0, side: 0 });
   sides.forEach((side, which) => {
     const sign = which ? -1 : 1;
     let top = (-spread * (side.length ? total(side) : 0)) / 2;
     const put = (item, from) => {
-      const size = item.high * spread,
-        inner = item.children.reduce((sum, child) => sum + child.high * spread, 0);
-      let at = from + (size - inner) / 2;
+      const size = item.high * spread;
+      let at = from + (size - spread * item.children.reduce((sum, child) => sum + child.high, 0)) / 2;
       for (const child of item.children) {
         put(child, at);
         at += child.high * spread;
       }
-      const ends = item.children.length ? [item.children[0].y, item.children.at(-1).y] : [from + size / 2];
-      item.y = ends.reduce((a, b) => a + b) / ends.length;
+      item.y = item.children.length ? (item.children[0].y + item.children.at(-1).y) / 2 : from + size / 2;
       item.side = sign;
-      item.x = sign * ring(item.depth) * bend(item.y);
-      const next = item.children.length ? Math.min(...item.children.map((child) => Math.abs(child.x))) - REACH : reach;
+      item.x = sign * (ring.at[item.depth] - bend(item.y));
+      const next = item.children.length ? Math.min(...item.children.map((child) => Math.abs(child.x))) - ring.gap : reach;
       item.room = Math.max(0, next - Math.abs(item.x) - 10);
     };
     for (const item of side) {
@@ -61,7 +58,24 @@ function placeRadially(root, width, least, pill) {
       top += (item.high + APART) * spread;
     }
   });
-  return { height, half };
+  return height;
+}
+
+/** How far out each ring lies: as its labels need, all cut by the same share where there is too little room. */
+function makeRings(root, reach, pill, least) {
+  const wanted = [];
+  for (const { depth, natural } of all(root)) if (depth) wanted[depth - 1] = Math.max(wanted[depth - 1] ?? 40, Math.min(200, natural));
+  const labels = wanted.reduce((a, b) => a + b, 0),
+    free = reach - pill - wanted.length * (least + 10),
+    share = Math.max(0, Math.min(1, free / (labels || 1)));
+  const gap = least + Math.min(56, Math.max(0, free - labels) / (wanted.length + 0.5));
+  const at = [0];
+  let from = pill;
+  for (const label of wanted) {
+    at.push(from + gap);
+    from += gap + 10 + share * label;
+  }
+  return { at: at.length > 1 ? at : [0, pill + gap], gap };
 }
 
 function all(item) {
@@ -91,15 +105,17 @@ function makeRuler(node) {
   return { width, cut };
 }
 
-/** The mark of a level: a ring for latents, a diamond for meta-latents, a square above. Never colour alone. */
+/** The mark of a level: a ring for latents, a diamond for meta-latents, a square and a triangle above. Never colour alone. */
 function levelMark(level, x = 0, y = 0, size = 4.5) {
   const shape =
     level === 0
       ? svg("circle", { cx: x, cy: y, r: size })
       : level === 1
         ? svg("path", { d: `M${x - size - 1} ${y}l${size + 1} ${-size - 1} ${size + 1} ${size + 1} ${-size - 1} ${size + 1}z` })
-        : svg("rect", { x: x - size, y: y - size, width: 2 * size, height: 2 * size });
-  shape.setAttribute("class", `sael-t-mark sael-t-level${Math.min(level, 2)}`);
+        : level === 2
+          ? svg("rect", { x: x - size, y: y - size, width: 2 * size, height: 2 * size })
+          : svg("path", { d: `M${x - size - 1} ${y + size}h${2 * size + 2}l${-size - 1} ${-2 * size - 1}z` });
+  shape.setAttribute("class", `sael-t-mark sael-t-level${Math.min(level, 3)}`);
   return shape;
 }
 
@@ -110,79 +126,74 @@ function markIcon(level) {
 
 /** Draw the outline into `box`; `dress(node, item)` gives an item its role and name. */
 function drawRadial(app, box, dress) {
-  const { levels, outline } = app,
-    root = outline.root,
-    ruler = makeRuler(box);
-  const width = Math.max(300, box.clientWidth),
+  const { root, items } = app.outline,
+    ruler = makeRuler(box),
+    width = Math.max(300, box.clientWidth),
     narrow = width < 560;
-  const name = app.name(root),
-    kind = narrow ? `#${root.id}` : `${kindName(root.level)} ${root.id}`;
-  const most = narrow ? 84 : Math.min(190, width * 0.2);
-  const label = ruler.cut(name, most, 13, 600);
+  const kind = narrow ? `#${root.id}` : `${kindName(root.level)} ${root.id}`,
+    label = ruler.cut(app.name(root), narrow ? 84 : Math.min(190, width * 0.2), 13, 600);
   const pill = Math.max(ruler.width(label, 13, 600), ruler.width(kind, 11)) / 2 + 12;
-  const { height } = placeRadially(root, width, box.clientHeight - 2, pill);
-  const edges = svg("g", { class: "sael-t-edges" }),
-    nodes = svg("g");
-  const strongest = Math.max(1e-9, ...outline.items.map((item) => item.weight ?? 0));
-  for (const item of outline.items) {
-    const texts = item === root ? [label, kind] : radialTexts(app, item, ruler);
-    item.end = item === root ? pill : 10 + Math.max(ruler.width(texts[0], 12), ruler.width(texts[1] ?? "", 11)) + 5;
+  for (const item of items) {
+    item.texts = item.more ? [`${count(item.more)} more`, ""] : [app.name(item) || `#${item.id}`, `#${item.id} · ${weightText(item.weight ?? 0)}`];
+    item.natural = Math.ceil(Math.max(ruler.width(item.texts[0], 12), ruler.width(item.texts[1], 11)));
   }
-  for (const item of outline.items) {
+  const height = placeRadially(root, width, app.stacked() ? 360 : box.clientHeight - 2, pill);
+  const edges = svg("g"),
+    nodes = svg("g"),
+    strongest = Math.max(1e-9, ...items.map((item) => item.weight ?? 0));
+  root.end = pill;
+  for (const item of items) if (item !== root) nodes.append(radialNode(item, ruler, dress));
+  for (const item of items) {
     if (item === root) continue;
-    const { parent, side } = item;
-    const from = parent === root ? side * pill : parent.x + side * parent.end,
-      to = item.x - side * (item.more ? 2 : 7);
-    const away = parent === root ? spreadOf(item, root) : parent.y,
-      bent = from + (to - from) * 0.55;
-    const line = svg("path", {
-      d: `M${from.toFixed(1)} ${away.toFixed(1)}C${bent.toFixed(1)} ${away.toFixed(1)} ${(to - (to - from) * 0.5).toFixed(1)} ${item.y.toFixed(1)} ${to.toFixed(1)} ${item.y.toFixed(1)}`,
-      "stroke-width": item.more ? 1 : (1 + (5 * item.weight) / strongest).toFixed(2),
-      class: item.more ? "sael-t-edge sael-t-faint" : "sael-t-edge",
-    });
-    item.line = line;
-    edges.append(line);
-    nodes.append(radialNode(app, item, ruler, dress));
+    item.line = radialEdge(item, root, strongest);
+    edges.append(item.line);
   }
   const centre = svg(
     "g",
     { class: "sael-t-node sael-t-centre" },
     svg("rect", { x: -pill, y: -22, width: 2 * pill, height: 44, rx: 8 }),
-    svg("text", { "text-anchor": "middle", y: label ? -3 : 4, class: "sael-t-name" }, label),
+    svg("text", { "text-anchor": "middle", y: -3, class: "sael-t-name" }, label),
     svg("text", { "text-anchor": "middle", y: label ? 13 : 4, class: "sael-t-sub" }, kind),
   );
   dress(centre, root);
   nodes.prepend(centre);
-  const drawing = svg("svg", { class: "sael-t-radial", role: "none", width, height, viewBox: `${-width / 2} ${-height / 2} ${width} ${height}` }, edges, nodes);
-  box.replaceChildren(drawing);
+  box.replaceChildren(
+    svg("svg", { class: "sael-t-radial", role: "none", width, height, viewBox: `${-width / 2} ${-height / 2} ${width} ${height}` }, edges, nodes),
+  );
 }
 
-/** Where on the root's side an edge begins: a little spread, so that thick edges stay apart. */
-function spreadOf(item, root) {
-  const beside = root.children.filter((child) => child.side === item.side).sort((a, b) => a.y - b.y);
-  return beside.length < 2 ? 0 : (beside.indexOf(item) / (beside.length - 1) - 0.5) * 26;
+/** From the end of the parent's label to the item: thicker for a larger activation. */
+function radialEdge(item, root, strongest) {
+  const { parent, side } = item,
+    beside = parent.children.filter((child) => child.side === side),
+    place = beside.length < 2 ? 0 : beside.indexOf(item) / (beside.length - 1) - 0.5;
+  // edges leave their parent a little apart, in the order in which they arrive; on the left the root's go upwards
+  const fan = (parent === root ? side : 1) * place * Math.min(parent === root ? 30 : 18, 5 * beside.length);
+  const from = parent === root ? side * parent.end : parent.x + side * parent.end,
+    to = item.x - side * (item.more ? 1 : 7),
+    y = parent.y + fan,
+    middle = (from + to) / 2;
+  return svg("path", {
+    d: `M${[from, y].map((v) => v.toFixed(1))}C${[middle, y, middle, item.y, to, item.y].map((v) => v.toFixed(1))}`,
+    "stroke-width": item.more ? 1 : (0.8 + (4.2 * item.weight) / strongest).toFixed(2),
+    class: item.more ? "sael-t-edge sael-t-faint" : "sael-t-edge",
+  });
 }
 
-/** The two lines of an item: what it is about; its number and its activation. */
-function radialTexts(app, item, ruler) {
-  if (item.more) return [ruler.cut(`${count(item.more)} more`, item.room, 11)];
-  const second = `#${item.id} · ${weightText(item.weight)}`;
-  const name = ruler.cut(app.name(item), item.room, 12) || `#${item.id}`;
-  return [name, ruler.width(second, 11) <= item.room ? second : weightText(item.weight)];
-}
-
-function radialNode(app, item, ruler, dress) {
-  const [first, second] = radialTexts(app, item, ruler),
-    { x, y, side } = item;
-  const at = x + side * (item.more ? 4 : 10),
-    anchor = side > 0 ? "start" : "end",
-    wide = item.end + 6;
+function radialNode(item, ruler, dress) {
+  const { x, y, side, room, id, more } = item;
+  const first = ruler.cut(item.texts[0], room, 12) || `#${id}`,
+    second = ruler.width(item.texts[1], 11) <= room ? item.texts[1] : more ? "" : weightText(item.weight);
+  item.end = 10 + Math.max(ruler.width(first, 12), ruler.width(second, 11)) + 5;
+  const at = x + side * (more ? 4 : 10),
+    high = more ? 20 : 30,
+    anchor = side > 0 ? "start" : "end";
   const node = svg(
     "g",
-    { class: `sael-t-node${item.more ? " sael-t-more" : ""}` },
+    { class: `sael-t-node${more ? " sael-t-more" : ""}` },
     // what can be clicked is a box round mark and label
-    svg("rect", { class: "sael-t-hit", x: side > 0 ? x - 8 : x + 8 - wide, y: y - (item.more ? 10 : 15), width: wide, height: item.more ? 20 : 30, rx: 5 }),
-    item.more ? null : levelMark(item.level, x, y),
+    svg("rect", { class: "sael-t-hit", x: side > 0 ? x - 8 : x + 8 - item.end - 6, y: y - high / 2, width: item.end + 6, height: high, rx: 5 }),
+    more ? null : levelMark(item.level, x, y),
     svg("text", { x: at, y: second ? y - 1.5 : y + 4, "text-anchor": anchor, class: "sael-t-name" }, first),
     second ? svg("text", { x: at, y: y + 11.5, "text-anchor": anchor, class: "sael-t-sub" }, second) : null,
   );

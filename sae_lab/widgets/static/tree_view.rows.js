@@ -20,8 +20,8 @@ function drawRows(app, box, dress) {
 function treeRow(app, item, strongest) {
   return h(
     "div",
-    { class: "sael-t-row", style: { "--depth": item.depth } },
-    h("span", { class: "sael-t-twist", "aria-hidden": "true" }, item.rest ? icon(item.open ? "down" : "next") : null),
+    { class: `sael-t-row${item.open ? " sael-t-open" : ""}`, style: { "--depth": item.depth } },
+    h("span", { class: "sael-t-twist", "aria-hidden": "true" }, item.rest ? icon("next") : null),
     markIcon(item.level),
     h("span", { class: "sael-t-id" }, item.id),
     h("span", { class: "sael-t-tags" }, app.tags(item)),
