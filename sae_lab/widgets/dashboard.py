@@ -47,6 +47,8 @@ class Dashboard(Selectable):
     ----------
     selected : int
         The latent that is shown. Set it to show another; observe or link it to follow the reader.
+    carried : ndarray of int
+        The latents whose details the widget carries.
 
     Raises
     ------
@@ -91,6 +93,7 @@ class Dashboard(Selectable):
         self._lock = threading.Lock()  # requests may come on another thread, and a model runs one text at a time
         shown = 0 if latent is None else _number(profiles, latent)
         carried = _which(profiles, latents, shown)
+        self.carried = np.array(carried)
         super().__init__(data=_pack.pack(profiles, carried, index=True), selected=shown, height=height)
         self.set_trait("sae", profiles.sae)
         if latent is not None:
