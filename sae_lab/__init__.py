@@ -36,8 +36,13 @@ _HOME = {
     "latent_map": "studies",
     "LatentMap": "studies",
     "MapRun": "studies",
+    "meta_sae": "studies",
+    "MetaSAE": "studies",
+    "MetaTree": "studies",
+    "subject_latents": "studies",
     "CurveView": "widgets",
     "Dashboard": "widgets",
+    "Explorer": "widgets",
     "MapView": "widgets",
     "Monitor": "widgets",
     "TreeView": "widgets",
@@ -54,9 +59,22 @@ if TYPE_CHECKING:
     from sae_lab.evaluation import Profiles, evaluate, profile
     from sae_lab.models import Model, load_corpus, load_model
     from sae_lab.saes import SAE, BatchTopK, ReLU, TopK, load_sae
-    from sae_lab.studies import Curve, LatentMap, MapRun, StitchChain, Stitching, latent_map, stitch, stitch_chain
+    from sae_lab.studies import (
+        Curve,
+        LatentMap,
+        MapRun,
+        MetaSAE,
+        MetaTree,
+        StitchChain,
+        Stitching,
+        latent_map,
+        meta_sae,
+        stitch,
+        stitch_chain,
+        subject_latents,
+    )
     from sae_lab.training import TrainingRun, resume, train
-    from sae_lab.widgets import CurveView, Dashboard, MapView, Monitor, TreeView, link
+    from sae_lab.widgets import CurveView, Dashboard, Explorer, MapView, Monitor, TreeView, link
 
 
 def __getattr__(name: str) -> Any:

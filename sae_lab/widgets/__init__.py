@@ -15,15 +15,17 @@ if TYPE_CHECKING:
     from sae_lab.widgets._link import Linked, link
     from sae_lab.widgets.curve_view import CurveView
     from sae_lab.widgets.dashboard import Dashboard
+    from sae_lab.widgets.explorer import Explorer
     from sae_lab.widgets.map_view import MapView
     from sae_lab.widgets.monitor import Monitor
     from sae_lab.widgets.tree_view import TreeView
 
-__all__ = ["CurveView", "Dashboard", "Linked", "MapView", "Monitor", "TreeView", "link"]
+__all__ = ["CurveView", "Dashboard", "Explorer", "Linked", "MapView", "Monitor", "TreeView", "link"]
 
 _MODULES = {
     "CurveView": "curve_view",
     "Dashboard": "dashboard",
+    "Explorer": "explorer",
     "Linked": "_link",
     "MapView": "map_view",
     "Monitor": "monitor",
@@ -48,6 +50,7 @@ def _curve(curve: Any, **options: Any) -> Any:
 
 def _dashboard(profiles: Any, **options: Any) -> Any:
     from sae_lab.widgets.dashboard import Dashboard
+    from sae_lab.widgets.explorer import Explorer
 
     return Dashboard(profiles, **options)
 
