@@ -31,6 +31,8 @@ _HOME = {
     "stitch": "studies",
     "Stitching": "studies",
     "Curve": "studies",
+    "merge": "studies",
+    "Merge": "studies",
     "stitch_chain": "studies",
     "StitchChain": "studies",
     "latent_map": "studies",
@@ -59,7 +61,7 @@ if TYPE_CHECKING:
     from sae_lab.evaluation import Profiles, evaluate, profile
     from sae_lab.models import Model, load_corpus, load_model
     from sae_lab.saes import SAE, BatchTopK, ReLU, TopK, load_sae
-    from sae_lab.studies import (
+    from sae_lab.studies import Merge, merge
         Curve,
         LatentMap,
         MapRun,

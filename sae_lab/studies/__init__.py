@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from sae_lab.studies.latent_maps import LatentMap, MapRun, latent_map
-from sae_lab.studies.stitching import Controls, Curve, StitchChain, Stitching, stitch, stitch_chain
+from sae_lab.studies.meta_saes import MetaSAE, MetaTree, meta_sae, subject_latents
+from sae_lab.studies.stitching import Controls, Curve, Merge, StitchChain, Stitching, merge, stitch, stitch_chain
 
 __all__ = [
     "Controls",
     "Curve",
     "LatentMap",
     "MapRun",
+    "Merge",
+    "MetaSAE",
+    "MetaTree",
     "StitchChain",
     "Stitching",
     "latent_map",
+    "merge",
+    "meta_sae",
     "stitch",
     "stitch_chain",
+    "subject_latents",
 ]

@@ -9,7 +9,9 @@ from sae_lab.studies.stitching._chain import StitchChain
 from sae_lab.studies.stitching._chain_steps import stitch_chain
 from sae_lab.studies.stitching._controls import Controls
 from sae_lab.studies.stitching._curve import Curve
+from sae_lab.studies.stitching._merge import Merge
+from sae_lab.studies.stitching._merge_grow import merge
 from sae_lab.studies.stitching._stitch import stitch
 from sae_lab.studies.stitching._stitching import Stitching
 
-__all__ = ["Controls", "Curve", "StitchChain", "Stitching", "stitch", "stitch_chain"]
+__all__ = ["Controls", "Curve", "Merge", "StitchChain", "Stitching", "merge", "stitch", "stitch_chain"]
