@@ -61,15 +61,17 @@ if TYPE_CHECKING:
     from sae_lab.evaluation import Profiles, evaluate, profile
     from sae_lab.models import Model, load_corpus, load_model
     from sae_lab.saes import SAE, BatchTopK, ReLU, TopK, load_sae
-    from sae_lab.studies import Merge, merge
+    from sae_lab.studies import (
         Curve,
         LatentMap,
         MapRun,
+        Merge,
         MetaSAE,
         MetaTree,
         StitchChain,
         Stitching,
         latent_map,
+        merge,
         meta_sae,
         stitch,
         stitch_chain,
