@@ -153,7 +153,7 @@ class Curve(Result):
             for name in LISTS:
                 cuts = np.cumsum(arrays.pop(f"{name}_lengths"))[:-1]
                 meta[name] = [part.tolist() for part in np.split(arrays.pop(name), cuts)]
-            return cls(**meta, **arrays)
+            return cls(**{**meta, **arrays})
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             message = f"{path} does not hold a whole curve ({error}): make it anew with Stitching.curve()"
             raise CorruptFile(message) from error

@@ -52,7 +52,7 @@ def by_document(acts: Activations, max_rows: int | None, seed: int) -> Documents
         if len(drawn) < LEAST:
             raise BadInput(
                 f"max_rows={max_rows} leaves {len(drawn)} {what}, too few for an interval: "
-                f"allow at least {LEAST} {what}, about {round(LEAST * lengths.mean()):,} rows"
+                f"allow at least {LEAST}, some {round(2 * LEAST * lengths.mean()):,} rows"
             )
         acts = acts.view(np.isin(number, drawn))
         number, _ = _numbers(acts)

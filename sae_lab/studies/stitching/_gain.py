@@ -81,8 +81,8 @@ def gains(small: SAE, large: SAE, documents: Documents, batch_size: int, progres
     rows = torch.zeros(n_groups, dtype=torch.float64, device=device)
     first = torch.zeros(n_groups, small.d_in, dtype=torch.float64, device=device)
     second = torch.zeros(n_groups, dtype=torch.float64, device=device)
-    found = [Reconstruction(), Reconstruction()]
-    activity = [Activity(small.d_sae), Activity(large.d_sae)]
+    left, left_large = Reconstruction(), Reconstruction()
+    fired, fired_large = Activity(small.d_sae), Activity(large.d_sae)
     lengths = large.W_dec.square().sum(dim=1).double()
     interrupted = False
     with Progress(len(acts), "stitching", "rows", enabled=progress) as bar, stop_on_interrupt() as stop:
@@ -91,12 +91,12 @@ def gains(small: SAE, large: SAE, documents: Documents, batch_size: int, progres
             with torch.no_grad():
                 values, indices = small.encode_sparse(x)
                 x_hat = small.decode_sparse(values, indices)
-            found[0].add(x, x_hat)
-            activity[0].add(values, indices)
+            left.add(x, x_hat)
+            fired.add(values, indices)
             row, latent, value = active_pairs(large, x)
-            activity[1].add(value, latent)
+            fired_large.add(value, latent)
             x_hat_large, slope = _with_slope(large, row, latent, value, x - x_hat)
-            found[1].add(x, x_hat_large)
+            left_large.add(x, x_hat_large)
             falls = 2 * value.double() * slope.double() - value.double().square() * lengths[latent]
             sums.index_add_(0, which[row] * large.d_sae + latent, falls)
             about = (x - small.b_dec).double()
@@ -107,12 +107,14 @@ def gains(small: SAE, large: SAE, documents: Documents, batch_size: int, progres
             if stop.asked and start + len(x) < len(acts) and int(which[-1]) + 1 >= LEAST:
                 interrupted = True
                 break
-    activity[1].rows = found[1].rows  # it was given pairs, not rows
+    fired_large.rows = left.rows  # it was given pairs, not rows
     read = int((rows > 0).sum())
     return Gains(
         sums.view(n_groups, -1)[:read].cpu().numpy(),
-        *found,
-        *activity,
+        left,
+        left_large,
+        fired,
+        fired_large,
         rows[:read].cpu().numpy(),
         first[:read].cpu().numpy(),
         second[:read].cpu().numpy(),
@@ -128,12 +130,18 @@ def active_pairs(sae: SAE, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return row, indices[row, column], values[row, column]
 
 
-def _with_slope(sae: SAE, row: Tensor, latent: Tensor, value: Tensor, error: Tensor) -> tuple[Tensor, Tensor]:
-    """The reconstruction (n, d_in) of flat active pairs, and error . d_j at each pair."""
-    counts = torch.bincount(row, minlength=len(error))
+def decode_pairs(sae: SAE, row: Tensor, latent: Tensor, value: Tensor, rows: int) -> Tensor:
+    """The reconstruction (rows, d_in) of flat active pairs."""
+    counts = torch.bincount(row, minlength=rows)
     offsets = counts.cumsum(0) - counts
+    sums = functional.embedding_bag(latent, sae.W_dec.detach(), offsets, mode="sum", per_sample_weights=value)
+    return sums + sae.b_dec.detach()
+
+
+def _with_slope(sae: SAE, row: Tensor, latent: Tensor, value: Tensor, error: Tensor) -> tuple[Tensor, Tensor]:
+    """The reconstruction of flat active pairs, and error . d_j at each pair."""
     with torch.enable_grad():
         z = value.detach().requires_grad_(True)
-        x_hat = functional.embedding_bag(latent, sae.W_dec.detach(), offsets, mode="sum", per_sample_weights=z)
+        x_hat = decode_pairs(sae, row, latent, z, len(error))
         (slope,) = torch.autograd.grad(x_hat, z, error)
-    return x_hat.detach() + sae.b_dec, slope
+    return x_hat.detach(), slope

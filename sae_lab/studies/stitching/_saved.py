@@ -55,9 +55,9 @@ def load(path: Path | str) -> dict[str, Any]:
         for role in SAES:
             about = dict(bundle["saes"][role])
             config = about.pop("config")
-            weights = {name: torch.from_numpy(arrays.pop(f"{role}.{name}")) for name in WEIGHTS}
-            config = SAEConfig.from_dict(config) if config is not None else None
-            found[role] = SAE(**weights, gate="threshold", config=config, **about)
+            weights: dict[str, Any] = {name: torch.from_numpy(arrays.pop(f"{role}.{name}")) for name in WEIGHTS}
+            options = SAEConfig.from_dict(config) if config is not None else None
+            found[role] = SAE(**weights, gate="threshold", config=options, **about)
         return found | arrays
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         message = f"{path} does not hold a whole stitching ({error}): make it anew with stitch()"

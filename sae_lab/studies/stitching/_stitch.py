@@ -140,7 +140,7 @@ def stitch(
         found["threshold"],
         grouping,
     )
-    control: dict[str, float] = {}
+    control: dict[str, Any] = {}
     if twin is not None and not sums.interrupted:
         share = same_width_share(
             base_of(twin, a, b), twin, documents.acts, found["threshold"], batch_size, seed, progress

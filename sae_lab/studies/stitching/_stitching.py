@@ -222,7 +222,7 @@ class Stitching(Result):
             }
         )
         shown = ("threshold", "novel_share", "novel_share_by_gain", "control_share", "auc", "n_dead_large")
-        table.attrs.update({name: getattr(self, name) for name in shown})
+        table.attrs |= {name: getattr(self, name) for name in shown}
         return table
 
     def _summary(self) -> str:
@@ -319,14 +319,9 @@ class Stitching(Result):
         Parameters
         ----------
         step
-            0 is the smaller SAE; negative numbers count from the end, so -1 is the larger one.
+            0 is the smaller SAE; negative numbers count from the end, so -1 is the larger one. Others are refused.
         acts, max_rows
             Where the bias is refitted, over which rows; the defaults are those of `curve`. Not used otherwise.
-
-        Raises
-        ------
-        BadInput
-            There is no such step.
         """
         from sae_lab.studies.stitching._hybrid import hybrid
 

@@ -113,6 +113,7 @@ def _walk(stitching: Stitching, steps: list[Step], x: torch.Tensor, chosen: set[
             if stop.asked:
                 break
     return {
+        "ends": walk.ends,
         "l0": np.array(l0),
         "fvu": np.array(fvu),
         "n_latents": np.array(n_latents, np.int32),
@@ -129,7 +130,7 @@ def _references(
         (stitching.large_name, stitching.large_sae, stitching.large),
     )
     saes = [*ends, *((sae.name, sae.fingerprint, sae) for sae in others)]
-    measured = [ordinary(sae, x) for _, _, sae in saes]
+    measured = [*walked["ends"], *(ordinary(sae, x) for sae in others)]
     return {
         "name": [name for name, _, _ in saes],
         "sae": [fingerprint for _, fingerprint, _ in saes],

@@ -12,26 +12,38 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sae_lab._metrics import Activity, Deviations
+from sae_lab._metrics import Activity, Deviations, Reconstruction
 from sae_lab.saes import SAE
-from sae_lab.studies.stitching._gain import active_pairs
+from sae_lab.studies.stitching._gain import active_pairs, decode_pairs
 
 REFRESH = 500  # moves after which the sums over the residual are taken anew, so that rounding does not add up
 BLOCK = 4096
 
 
 class Firings:
-    """The activations of one SAE on some rows, by latent."""
+    """The activations of one SAE on some rows: added block by block, read latent by latent once `close`d."""
 
-    def __init__(self, sae: SAE, x: Tensor):
-        self.W_dec = sae.W_dec.detach()
-        parts = [active_pairs(sae, block) for block in x.split(BLOCK)]
-        row = torch.cat([part[0] + n * BLOCK for n, part in enumerate(parts)])
-        latent = torch.cat([part[1] for part in parts])
+    def __init__(self, sae: SAE):
+        self.sae, self.W_dec = sae, sae.W_dec.detach()
+        self.squares = 0.0
+        self._parts: list[tuple[Tensor, Tensor, Tensor]] = []
+
+    def add(self, first: int, x: Tensor) -> Tensor:
+        """Encode rows x (n, d_in) from number `first` on; what the SAE leaves of them comes back."""
+        row, latent, value = active_pairs(self.sae, x)
+        self._parts.append((row + first, latent, value))
+        left = x - decode_pairs(self.sae, row, latent, value, len(x))
+        self.squares += left.double().square().sum().item()
+        return left
+
+    def close(self) -> None:
+        """Order everything by latent."""
+        row, latent, value = (torch.cat(column) for column in zip(*self._parts, strict=True))
+        self._parts.clear()
         order = torch.argsort(latent, stable=True)
-        self._rows, self._values = row[order], torch.cat([part[2] for part in parts])[order]
-        self.counts = torch.bincount(latent, minlength=sae.d_sae)
-        self._starts = torch.cat([self.counts.new_zeros(1), self.counts.cumsum(0)]).tolist()
+        self._rows, self._values = row[order], value[order]
+        self.counts = torch.bincount(latent, minlength=self.sae.d_sae)
+        self._starts = [0, *self.counts.cumsum(0).tolist()]
 
     def of(self, latent: int) -> tuple[Tensor, Tensor, Tensor]:
         """Rows on which the latent fires, its values there, its direction."""
@@ -45,16 +57,25 @@ class Walk:
     @torch.no_grad()
     def __init__(self, small: SAE, large: SAE, x: Tensor):
         self.rows = len(x)
+        self._residual = torch.empty_like(x)
+        self._small, self._large = Firings(small), Firings(large)
         deviations = Deviations()
-        for block in x.split(BLOCK):
+        for begin in range(0, len(x), BLOCK):
+            block = x[begin : begin + BLOCK]
             deviations.add(block)
+            self._residual[begin : begin + BLOCK] = self._small.add(begin, block)
+            self._large.add(begin, block)
+        self._small.close()
+        self._large.close()
         self._variance = deviations.squares
-        self._small, self._large = Firings(small, x), Firings(large, x)
-        self._residual = torch.cat([block - small(block) for block in x.split(BLOCK)])
         self._toward = large.b_dec.double() - small.b_dec.double()
         self._active = int(self._small.counts.sum())
-        self._moves = 0
         self._refresh()
+
+    @property
+    def ends(self) -> list[tuple[float, float]]:
+        """L0 and FVU of the small and of the large SAE, each measured by itself."""
+        return [(int(part.counts.sum()) / self.rows, self._share(part.squares)) for part in (self._small, self._large)]
 
     def insert(self, latent: int) -> None:
         """Add a latent of the large SAE."""
@@ -73,7 +94,7 @@ class Walk:
         """Fraction of variance unexplained, with the decoder bias of a policy at a share of large latents."""
         b = self.bias(bias, share)
         squares = self._squares - 2 * (b @ self._sum).item() + self.rows * b.square().sum().item()
-        return squares / self._variance if self._variance > 0 else float("nan")
+        return self._share(squares)
 
     def bias(self, bias: str, share: float) -> Tensor:
         """What is added to the small SAE's decoder bias: (d_in,) float64."""
@@ -85,6 +106,9 @@ class Walk:
         """Take the sums over the residual anew."""
         if self._moves:
             self._refresh()
+
+    def _share(self, squares: float) -> float:
+        return squares / self._variance if self._variance > 0 else float("nan")
 
     def _move(self, rows: Tensor, values: Tensor, direction: Tensor, sign: int) -> None:
         if not len(rows):
@@ -111,8 +135,6 @@ class Walk:
 
 def ordinary(sae: SAE, x: Tensor) -> tuple[float, float]:
     """L0 and FVU of an SAE by itself."""
-    from sae_lab._metrics import Reconstruction
-
     sums, activity = Reconstruction(), Activity(sae.d_sae)
     with torch.no_grad():
         for block in x.split(BLOCK):
