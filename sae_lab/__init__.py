@@ -47,6 +47,7 @@ _HOME = {
     "Explorer": "widgets",
     "MapView": "widgets",
     "Monitor": "widgets",
+    "SplitView": "widgets",
     "TreeView": "widgets",
     "link": "widgets",
     "SaeLabError": "_errors",
@@ -78,7 +79,7 @@ if TYPE_CHECKING:
         subject_latents,
     )
     from sae_lab.training import TrainingRun, resume, train
-    from sae_lab.widgets import CurveView, Dashboard, Explorer, MapView, Monitor, TreeView, link
+    from sae_lab.widgets import CurveView, Dashboard, Explorer, MapView, Monitor, SplitView, TreeView, link
 
 
 def __getattr__(name: str) -> Any:

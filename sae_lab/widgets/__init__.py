@@ -18,9 +18,10 @@ if TYPE_CHECKING:
     from sae_lab.widgets.explorer import Explorer
     from sae_lab.widgets.map_view import MapView
     from sae_lab.widgets.monitor import Monitor
+    from sae_lab.widgets.split_view import SplitView
     from sae_lab.widgets.tree_view import TreeView
 
-__all__ = ["CurveView", "Dashboard", "Explorer", "Linked", "MapView", "Monitor", "TreeView", "link"]
+__all__ = ["CurveView", "Dashboard", "Explorer", "Linked", "MapView", "Monitor", "SplitView", "TreeView", "link"]
 
 _MODULES = {
     "CurveView": "curve_view",
@@ -29,6 +30,7 @@ _MODULES = {
     "Linked": "_link",
     "MapView": "map_view",
     "Monitor": "monitor",
+    "SplitView": "split_view",
     "TreeView": "tree_view",
     "link": "_link",
 }
@@ -73,6 +75,12 @@ def _line(progress: Any) -> Any:
     return ProgressLine(progress)
 
 
+def _split(chain: Any, **options: Any) -> Any:
+    from sae_lab.widgets.split_view import SplitView
+
+    return SplitView(chain, **options)
+
+
 def _tree(tree: Any, **options: Any) -> Any:
     from sae_lab.widgets.tree_view import TreeView
 
@@ -80,6 +88,7 @@ def _tree(tree: Any, **options: Any) -> Any:
 
 
 _views.register("Curve", _curve)
+_views.register("StitchChain", _split)
 _views.register("LatentMap", _map)
 _views.register("Profiles", _dashboard)
 _views.register("TrainingRun", _monitor)
