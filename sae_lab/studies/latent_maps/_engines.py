@@ -17,7 +17,7 @@ from torch import Tensor
 
 from sae_lab._errors import MissingExtra
 
-FEW = 1000  # below so many points the tree is used
+FEW = 3000  # below so many points the tree is faster
 EVERY = 10  # iterations between two reports
 
 Report = Callable[[int, float, np.ndarray], bool]
@@ -26,11 +26,15 @@ Report = Callable[[int, float, np.ndarray], bool]
 
 def principal(vectors: Tensor) -> np.ndarray:
     """(n, 2) float64: the coordinates along the two directions of most variance, the same on every call."""
-    centred = vectors.double() - vectors.double().mean(dim=0)
-    _, axes = torch.linalg.eigh(centred.T @ centred)
-    axes = axes[:, [-1, -2]] if axes.shape[1] > 1 else axes[:, [-1, -1]]
-    strongest = axes.gather(0, axes.abs().argmax(dim=0, keepdim=True))
-    return (centred @ (axes * strongest.sign())).numpy()
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1):  # so that the last digits do not depend on the number of threads
+        centred = vectors.numpy().astype(np.float64)
+        centred -= centred.mean(axis=0)
+        _, axes = np.linalg.eigh(centred.T @ centred)
+        axes = axes[:, [-1, -2]] if axes.shape[1] > 1 else axes[:, [-1, -1]]
+        strongest = np.take_along_axis(axes, np.abs(axes).argmax(axis=0, keepdims=True), axis=0)
+        return centred @ (axes * np.sign(strongest))
 
 
 def tsne(

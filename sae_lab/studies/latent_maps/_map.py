@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING
 
 from sae_lab._errors import BadInput, nearest
 from sae_lab.studies.latent_maps._inputs import collect
@@ -29,10 +29,6 @@ CHOICES = {
 PERPLEXITY = 30.0
 
 
-@overload
-def latent_map(given: Mappable, *, background: Literal[True], **options: Any) -> MapRun: ...
-@overload
-def latent_map(given: Mappable, *, background: Literal[False] = False, **options: Any) -> LatentMap: ...
 def latent_map(
     given: Mappable,
     *,
@@ -68,7 +64,7 @@ def latent_map(
         Steps of t-SNE: a third with exaggerated attraction, then the rest. 750 is openTSNE's default.
     engine
         How t-SNE adds up repulsion: "tree" (Barnes-Hut), "grid" (interpolation, FIt-SNE), or "auto", which takes
-        the tree below 1,000 latents.
+        the tree below 3,000 latents.
     clusters
         How many groups the column "cluster" tells apart (k-means on the directions); "auto" grows with the number
         of latents; None makes no such column.

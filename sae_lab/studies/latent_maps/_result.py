@@ -203,8 +203,8 @@ class LatentMap(Result):
         bundle, arrays = load_bundle(path, "LatentMap")
         try:
             columns = _columns.unpacked(bundle["columns"], arrays)
-            plain = {name: value for name, value in arrays.items() if not name.startswith(_columns.PREFIX)}
-            return cls(**bundle["map"], **plain, columns=columns)
+            rest: dict[str, Any] = {k: v for k, v in arrays.items() if not k.startswith(_columns.PREFIX)}
+            return cls(**bundle["map"], **rest, columns=columns)
         except (KeyError, TypeError, ValueError) as error:
             raise CorruptFile(
                 f"{path} does not hold a whole latent map ({error}): make it anew with latent_map()"
