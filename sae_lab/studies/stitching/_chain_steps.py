@@ -108,7 +108,7 @@ def stitch_chain(
     interrupted = stitchings[-1].interrupted
     kept = saes[: len(stitchings) + 1]
     with stop_on_interrupt() as stop:
-        links = pd.concat([_links(found, step) for step, found in enumerate(stitchings)], ignore_index=True)
+        links = pd.concat([links_of(found, step) for step, found in enumerate(stitchings)], ignore_index=True)
         controls: list[dict[str, Any]] = []
         if places and not interrupted:
             counts = _count(places, documents.acts, batch_size, seed, progress, stop)
@@ -169,7 +169,7 @@ def _places_of(twins: Twins | None, saes: list[SAE]) -> dict[int, SAE]:
     return found
 
 
-def _links(found: Stitching, step: int) -> pd.DataFrame:
+def links_of(found: Stitching, step: int) -> pd.DataFrame:
     """Links of one step: each live large latent to its partner, and small ones without any to where they went."""
     alike = found.large_alive & (found.cosine >= found.threshold)
     large = np.flatnonzero(alike)
