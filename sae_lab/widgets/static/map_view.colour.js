@@ -5,7 +5,7 @@ const VIRIDIS = ["#440154", "#482475", "#414487", "#355f8d", "#2a788e", "#21918c
 // Okabe and Ito's colours, each turned so that it holds 3:1 against a light or a dark page
 const CLASSES = {
   light: ["#0072b2", "#d55e00", "#008561", "#b0578d", "#a87700", "#2f8fc7", "#55606b", "#7b4fb5"],
-  dark: ["#56b4e9", "#e69f00", "#2fbf95", "#d98bb8", "#f0e442", "#4f8fd6", "#b5bdc6", "#ab8be0"],
+  dark: ["#56b4e9", "#e69f00", "#2fbf95", "#d98bb8", "#f0e442", "#f0703c", "#b5bdc6", "#ab8be0"],
 };
 const SIGNED = { light: ["#0072b2", "#b9bec4", "#d55e00"], dark: ["#56b4e9", "#565b62", "#e69f00"] };
 const NOTHING = 255; // code of a value that is not known, or not on a logarithmic scale

@@ -44,12 +44,29 @@ class Points {
     this.placed = from[side * side];
   }
 
-  /** Call fn(first, end) for each run of places p within a rectangle of the map; runs may reach a little beyond it. */
-  runs(left, low, right, high, fn) {
-    const { side, from } = this, cell = (v) => Math.max(0, Math.min(side - 1, (Math.floor(v) * side) / 65536)) | 0;
-    if (right < 0 || high < 0 || left > SIDE || low > SIDE) return;
+  /** Runs of places p, [first, end, first, end, ...], within a rectangle of the map; they may reach a little beyond it. */
+  spans(left, low, right, high) {
+    const { side, from } = this, cell = (v) => Math.max(0, Math.min(side - 1, (Math.floor(v) * side) / 65536)) | 0, out = [];
+    if (right < 0 || high < 0 || left > SIDE || low > SIDE) return out;
     const [a, b] = [cell(left), cell(right)];
-    for (let row = cell(low); row <= cell(high); row++) fn(from[row * side + a], from[row * side + b + 1]);
+    for (let row = cell(low); row <= cell(high); row++) {
+      const first = from[row * side + a], end = from[row * side + b + 1];
+      if (first === out.at(-1)) out[out.length - 1] = end;
+      else if (end > first) out.push(first, end);
+    }
+    return out;
+  }
+  /** The same, for each run a call of fn(first, end). */
+  runs(left, low, right, high, fn) {
+    const spans = this.spans(left, low, right, high);
+    for (let s = 0; s < spans.length; s += 2) fn(spans[s], spans[s + 1]);
+  }
+  /** How many points the runs of a rectangle hold. */
+  crowd(left, low, right, high) {
+    const spans = this.spans(left, low, right, high);
+    let sum = 0;
+    for (let s = 0; s < spans.length; s += 2) sum += spans[s + 1] - spans[s];
+    return sum;
   }
 
   /** The shown point nearest to (x, y) and no further than `reach`: p, or -1. */
@@ -109,13 +126,19 @@ class Points {
     for (let k = this.starts[i]; k < this.starts[i + 1]; k++) out.push(this.table[this.arrays.label_words[k]]);
     return out.length ? plain(out.join(" ")) : "";
   }
-  /** The number in the table of the label's first word that is one; 0 where there is none. */
-  word(i) {
-    for (let k = this.starts[i]; k < this.starts[i + 1]; k++) {
-      const word = this.arrays.label_words[k];
-      if (word && this.table[word].trim()) return word;
+  /** For each p the number in the table of the first word of its label; 0 where there is none. */
+  get openers() {
+    if (!this.first) {
+      const bare = Uint8Array.from(this.table, (word) => (word.trim() ? 0 : 1)), { label_words: words } = this.arrays;
+      this.first = new Uint32Array(this.size);
+      for (let p = 0; p < this.size; p++) {
+        let k = this.starts[this.row[p]];
+        const end = this.starts[this.row[p] + 1];
+        while (k < end && bare[words[k]]) k++;
+        if (k < end) this.first[p] = words[k];
+      }
     }
-    return 0;
+    return this.first;
   }
   sae(i) {
     return this.saes[this.which[i]];

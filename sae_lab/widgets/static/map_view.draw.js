@@ -5,7 +5,7 @@ const SHAPES = 6; // circle, square, triangle, diamond, cross, triangle upside d
 const LARGEST = 6; // radius of a disc, in CSS pixels
 const SHARE = 0.09; // of the area that discs would cover if the points were spread evenly
 const MOST = 64; // times closer than the whole map
-const BUDGET = 2.5e6; // pixels that discs may touch in one picture
+const BUDGET = 1.2e6; // pixels that discs may touch in one picture
 
 /** Which part of the map is seen. Places are in steps of the map, y upwards; the screen is in CSS pixels. */
 class View {
@@ -96,8 +96,7 @@ class Painter {
       this.sums = null;
     }
     const margin = LARGEST + 2, bounds = view.bounds(margin);
-    let seen = 0;
-    points.runs(...bounds, (first, end) => { seen += end - first; });
+    const seen = points.crowd(...bounds);
     const most = Math.sqrt(BUDGET / Math.max(1, seen)) / 2.6 / this.ratio;
     const size = Math.max(0.5, Math.min(view.radius, most)) * this.ratio;
     this.radius = size / this.ratio;
@@ -115,8 +114,9 @@ class Painter {
     const red = new Float32Array(256), green = new Float32Array(256), blue = new Float32Array(256);
     look.colours.forEach(([r, g, b], c) => { red[c] = r; green[c] = g; blue[c] = b; });
     const [fr, fg, fb] = look.faded, faint = 0.06, right = width - grain, low = height - grain;
-    points.runs(...bounds, (first, end) => {
-      for (let p = first; p < end; p++) {
+    const spans = points.spans(...bounds);
+    for (let span = 0; span < spans.length; span += 2) {
+      for (let p = spans[span], end = spans[span + 1]; p < end; p++) {
         const s = state[p];
         if (s === HIDDEN) continue;
         const left = (ox + x[p] * k) | 0, top = (oy - y[p] * k) | 0;
@@ -133,7 +133,7 @@ class Painter {
           }
         }
       }
-    });
+    }
     // how solid one point is: less where many fall on one pixel, so that crowds still show where they are thickest
     const crowd = (seen * grain * grain) / Math.max(1, 0.35 * width * height), one = Math.max(0.22, Math.min(0.85, 0.9 / (1 + 0.6 * crowd)));
     const solid = Float32Array.from({ length: 1024 }, (_, w) => 1 - (1 - one) ** (w / 16));
@@ -155,7 +155,7 @@ class Painter {
     this.pixels.fill(pixel(...look.back));
     const k = view.k * this.ratio, ox = view.ox * this.ratio, oy = view.oy * this.ratio, [br, bg, bb] = look.back;
     const masks = Array.from({ length: SHAPES }, (_, s) => this.mask(s, size)), side = masks[0].side, half = (side - 1) / 2;
-    const small = size < 2.6; // shapes too small to be told apart are drawn as discs
+    const small = size < 2.2; // shapes too small to be told apart are drawn as discs
     const stamp = (p, [r, g, b], fill, rim) => {
       const left = Math.round(ox + x[p] * k - 0.5 - half), top = Math.round(oy - y[p] * k - 0.5 - half);
       if (left <= -side || top <= -side || left >= width || top >= height) return;
@@ -164,27 +164,24 @@ class Painter {
       for (let line = Math.max(0, -top); line < last; line++) {
         let at = 4 * ((top + line) * width + left + from);
         for (let m = line * side + from; m < line * side + to; m++, at += 4) {
+          if (cover[m] + edge[m] === 0) continue;
           const c = cover[m] * fill, e = edge[m] * rim * (1 - c), rest = 1 - c - e;
-          if (rest === 1) continue;
           data[at] = data[at] * rest + r * c + br * e;
           data[at + 1] = data[at + 1] * rest + g * c + bg * e;
           data[at + 2] = data[at + 2] * rest + b * c + bb * e;
         }
       }
     };
-    let faded = false;
-    points.runs(...bounds, (first, end) => {
-      for (let p = first; p < end; p++) {
-        if (state[p] === HIDDEN || (state[p] === SHOWN && (!only || only[p]))) continue;
-        stamp(p, look.faded, 0.3, 0);
-        faded = true;
+    const rim = Math.min(0.8, size / 6), spans = points.spans(...bounds);
+    for (const full of [false, true]) {
+      for (let span = 0; span < spans.length; span += 2) {
+        for (let p = spans[span], end = spans[span + 1]; p < end; p++) {
+          if (state[p] === HIDDEN || (state[p] === SHOWN && (!only || only[p] > 0)) !== full) continue;
+          if (full) stamp(p, look.colours[code[p]], 0.92, rim);
+          else stamp(p, look.faded, 0.3, 0);
+        }
       }
-    });
-    const rim = Math.min(0.8, size / 6);
-    points.runs(...bounds, (first, end) => {
-      for (let p = first; p < end; p++) if (state[p] === SHOWN && (!only || only[p])) stamp(p, look.colours[code[p]], 0.92, rim);
-    });
-    return faded;
+    }
   }
 
   /** How much of each pixel a shape of a size covers, by 4 x 4 samples, and its rim. */

@@ -43,7 +43,7 @@ function numberLegend(app, scale, dark) {
   function turn(quiet = false) {
     [scale.low, scale.high] = [low, high].map((end) => Number(end.value) / FINE).sort((a, b) => a - b);
     for (const end of [low, high]) end.setAttribute("aria-valuetext", value(Number(end.value) / FINE));
-    setText(said, scale.filters ? `${value(scale.low)} – ${value(scale.high)}` : scale.log ? "logarithmic" : "");
+    setText(said, scale.filters ? `${value(scale.low)} – ${value(scale.high)}` : "all");
     bars.forEach((bar, i) => bar.classList.toggle("sael-m-out", (i + 0.5) / BINS < scale.low || (i + 0.5) / BINS > scale.high));
     if (!quiet) app.filter();
   }
@@ -51,7 +51,7 @@ function numberLegend(app, scale, dark) {
   const ends = [`${scale.beyond[0] ? "≤ " : ""}${value(0)}`, value(0.5), `${scale.beyond[1] ? "≥ " : ""}${value(1)}`];
   const rest = [scale.zero && `${count(scale.zero)} at zero`, scale.unknown && `${count(scale.unknown)} not known`].filter(Boolean).join(", ");
   return [
-    h("div", { class: "sael-m-line sael-m-said" }, h("span", { class: "sael-muted" }, "Show"), said),
+    h("div", { class: "sael-m-line sael-m-said" }, h("span", { class: "sael-muted" }, scale.log ? "Logarithmic scale" : scale.signed ? "Scale around zero" : "Scale"), said),
     h(
       "div",
       { class: "sael-m-strip", role: "group", "aria-label": `Filter by ${column.name}` },

@@ -2,7 +2,7 @@
 
 const RINGS = 3000; // more selected points than that are not ringed: all others fade instead
 const WORDS = 60; // words on the map at once
-const CROWD = 60_000; // with more points in sight, no words
+const CROWD = 25_000; // with more points in sight, no words
 
 class Marks {
   constructor(canvas) {
@@ -81,14 +81,13 @@ class Marks {
   /** Squares of the map, fixed to it, each with its commonest word and the point that bears it best. */
   regions(points, view, state) {
     const side = 72 / (view.whole * 2 ** (Math.round(Math.log2(view.zoom) * 2) / 2)), bounds = view.bounds(40);
-    let seen = 0;
-    points.runs(...bounds, (first, end) => { seen += end - first; });
-    if (seen > CROWD) return [];
+    if (points.crowd(...bounds) > CROWD) return [];
+    const { openers } = points;
     const squares = new Map();
     points.runs(...bounds, (first, end) => {
       for (let p = first; p < end; p++) {
         if (points.state[p] !== SHOWN) continue;
-        const word = points.word(points.row[p]);
+        const word = openers[p];
         if (!word) continue;
         const key = Math.floor(points.x[p] / side) * 4096 + Math.floor(points.y[p] / side);
         if (!squares.has(key)) squares.set(key, new Map());
