@@ -54,6 +54,7 @@ COLUMNS = (
     "n_latents",
     "note",
 )
+NUMBERS = COLUMNS[1:11]  # what may be NaN
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -98,19 +99,24 @@ class Controls(Result):
 
     def save(self, path: Path | str) -> Path:
         """Write the folder `path`, atomically; return the path."""
-        rows = [{k: None if isinstance(v, float) and np.isnan(v) else v for k, v in row.items()} for row in self.rows]
+        numbers = np.array([[row[name] for name in NUMBERS] for row in self.rows], float)
+        texts = [[row["control"], row["note"], row["n_latents"]] for row in self.rows]
         meta = {"small_name": self.small_name, "large_name": self.large_name, "threshold": self.threshold}
-        return save_bundle(path, "Controls", {"controls": {**meta, "seed": self.seed, "rows": rows}}, {})
+        return save_bundle(
+            path, "Controls", {"controls": {**meta, "seed": self.seed}, "rows": texts}, {"numbers": numbers}
+        )
 
     @classmethod
     def load(cls, path: Path | str) -> Self:
         """Read what `save` wrote."""
-        bundle, _ = load_bundle(path, "Controls")
+        bundle, arrays = load_bundle(path, "Controls")
         try:
-            meta = dict(bundle["controls"])
-            meta["rows"] = [{k: NAN if v is None else v for k, v in row.items()} for row in meta["rows"]]
-            return cls(**meta)
-        except (KeyError, TypeError, AttributeError) as error:
+            rows = [
+                {**dict(zip(NUMBERS, numbers, strict=True)), "control": control, "note": note, "n_latents": count}
+                for numbers, (control, note, count) in zip(arrays["numbers"].tolist(), bundle["rows"], strict=True)
+            ]
+            return cls(**bundle["controls"], rows=rows)
+        except (KeyError, TypeError, ValueError) as error:
             raise CorruptFile(f"{path} does not hold whole controls ({error}): make them anew") from error
 
 
