@@ -39,9 +39,9 @@ def pack(tree: MetaTree, profiles: Sequence[Profiles | None]) -> bytes:
         else:
             arrays[f"label{number}"] = _labels(level, known if tokens else None, words)
         levels.append({"name": level.name, "sae": level.sae, "size": level.size, "tokens": tokens})
-        density = known.density if known is not None and number == 0 else level.density
-        if density is not None:
-            arrays[f"density{number}"] = np.asarray(density, dtype="<f4")
+        density = known.density if known is not None else level.density
+        if density is not None and number == 0:  # those above are counted in the page
+            arrays["density0"] = np.asarray(density, dtype="<f4")
         if level.cosine is not None:
             arrays[f"cosine{number}"] = np.asarray(level.cosine, dtype="<f4")
         if known is not None and known.top_logit_ids is not None and known.top_logits is not None:

@@ -251,6 +251,22 @@ def test_a_selection_elsewhere_is_marked_or_becomes_the_root(mount, made):
     expect(heading(place)).to_contain_text(f"#{away}")
     assert widget.root == {"sae": profiles.sae, "latent": away}
     assert widget.selection == {"sae": profiles.sae, "latents": [away]}
+    far = [i for i in range(399, 0, -1) if not any(p.endswith(f"0.{i}") for p in paths(place))][:2]
+    widget.selection = {"sae": profiles.sae, "latents": far}  # of several, the first becomes the root
+    expect(heading(place)).to_contain_text(f"#{far[0]}")
+    assert widget.selection == {"sae": profiles.sae, "latents": far}
+
+
+def test_what_is_selected_can_become_the_root_by_a_button(mount, made):
+    tree, profiles = made
+    place = mount(TreeView(tree, profiles=profiles))
+    start = place.get_by_role("button", name="Start here")
+    expect(start).to_be_hidden()
+    meta = int(tree.children(0, 42, "up")[0][0])
+    item(place, f"0.42/1.{meta}").click()
+    start.click()
+    expect(heading(place)).to_contain_text(f"#{meta}")
+    expect(start).to_be_hidden()
 
 
 def test_it_is_linked_with_the_dashboard_of_the_base(mount, made):

@@ -261,17 +261,24 @@ function treeView(node, levels, model, signal) {
     return spot && levels.has(spot) ? spot : null;
   };
   listen(model, "form", draw, signal);
-  listen(model, "root", () => go(spotOf(model.get("root"))), signal);
+  listen(
+    model,
+    "root",
+    () => {
+      const spot = spotOf(model.get("root"));
+      if (spot.level !== outline.start.level || spot.id !== outline.start.id) go(spot);
+    },
+    signal,
+  );
   // What is selected elsewhere is marked where it stands in the tree; what is not there becomes the root.
-  const follow = () => {
+  const follow = (quiet) => {
     const now = selected(model, saes);
     if (!now) return;
     const level = saes.indexOf(now.sae),
       here = outline.items.filter((item) => !item.more && item.level === level && now.latents.includes(item.id));
-    const item = here.find((other) => other === current()) ?? here[0];
-    if (!item) return go({ level, id: now.latents[0] }, { tell: false });
+    if (here.length) at = (here.find((other) => other === current()) ?? here[0]).path;
+    else go({ level, id: now.latents[0] }, { tell: false, quiet });
     marked = new Set(now.latents.map((latent) => `${level}.${latent}`));
-    at = item.path;
     mark();
     reveal();
   };
@@ -279,8 +286,8 @@ function treeView(node, levels, model, signal) {
     addEventListener("hashchange", () => addressed() && go(addressed()), { signal });
 
   plant(addressed() ?? spotOf(model.get("root")));
-  listen(model, "selection", follow, signal);
-  follow();
+  listen(model, "selection", () => follow(false), signal);
+  follow(true);
   let wide = 0,
     high = 0;
   const watch = new ResizeObserver(

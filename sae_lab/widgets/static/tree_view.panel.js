@@ -51,7 +51,7 @@ function makePanel(app) {
   /** How the activations of a meta-latent are spread over the latents that use it. */
   function histogram(edges) {
     const top = edges[0].weight,
-      low = Math.min(edges.at(-1).weight, 0.15 * top),
+      low = edges.at(-1).weight,
       bins = new Array(BINS).fill(0);
     for (const { weight } of edges) bins[Math.min(BINS - 1, Math.floor((BINS * (weight - low)) / (top - low || 1)))] += 1;
     const most = Math.max(...bins),

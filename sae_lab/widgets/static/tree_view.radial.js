@@ -33,7 +33,7 @@ function placeRadially(root, width, least, pill) {
     half = height / 2 - 12,
     spread = Math.min(1.7, (2 * half) / need);
   const reach = width / 2 - 6,
-    ring = makeRings(root, reach, pill, width < 560 ? 26 : REACH),
+    ring = makeRings(root, reach, pill, width < 560 ? 22 : REACH),
     sag = Math.min(90, 0.55 * ring.at[1]);
   const bend = (y) => sag * (1 - Math.sqrt(1 - 0.9 * Math.min(1, (y / half) ** 2))); // rings are round: nearer at the ends
   Object.assign(root, { x: 0, y: 0, side: 0 });
@@ -131,7 +131,7 @@ function drawRadial(app, box, dress) {
     width = Math.max(300, box.clientWidth),
     narrow = width < 560;
   const kind = narrow ? `#${root.id}` : `${kindName(root.level)} ${root.id}`,
-    label = ruler.cut(app.name(root), narrow ? 84 : Math.min(190, width * 0.2), 13, 600);
+    label = ruler.cut(app.name(root), narrow ? 64 : Math.min(190, width * 0.2), 13, 600);
   const pill = Math.max(ruler.width(label, 13, 600), ruler.width(kind, 11)) / 2 + 12;
   for (const item of items) {
     item.texts = item.more ? [`${count(item.more)} more`, ""] : [app.name(item) || `#${item.id}`, `#${item.id} · ${weightText(item.weight ?? 0)}`];
