@@ -9,9 +9,8 @@ well such a small SAE trains, so it can be set beside the same on rows without s
 
 from __future__ import annotations
 
-import hashlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
@@ -24,6 +23,7 @@ from sae_lab._interrupt import StopRequest, stop_on_interrupt
 from sae_lab._metrics import Activity, Reconstruction
 from sae_lab._progress import Progress
 from sae_lab.evaluation._inputs import check_counts
+from sae_lab.evaluation._null_rows import NULLS, generator_for, null_rows
 from sae_lab.saes import SAE, BatchTopK
 
 SHARE, K, LR, BATCH, STEPS = 0.25, 4, 5e-4, 1024, 1500
@@ -64,8 +64,9 @@ def meta_structure(
         Numbers of the latents whose rows are used, or a mask (d_sae,), such as those alive: `profiles.density > 0`.
         By default all. Rows of length 0 are always left out. Only for a single SAE.
     nulls
-        True measures the same on random directions and on the rows with each coordinate shuffled among them,
-        which keeps the spread of every coordinate and destroys what they share. Takes three times as long.
+        True measures the same on rows of that number and width that are made of nothing: random directions, the
+        rows with each coordinate shuffled among them, and normal rows of the same mean and covariance. Takes four
+        times as long.
     seed
         Fixes initial weights, the draws of rows, and the nulls.
     progress
@@ -74,9 +75,9 @@ def meta_structure(
     Returns
     -------
     DataFrame
-        One row a measurement: sae (name), fingerprint, rows_of ("decoder", "random directions", "shuffled
-        coordinates"), rows, d_meta, k, l0 (mean active meta-latents), explained_variance (1 - sum |d - d'|² /
-        sum |d - mean d|² over the rows d), dead_share (of the meta-latents, on all rows), steps, seed.
+        One row a measurement: sae (name), fingerprint, rows_of ("decoder", "random", "shuffled", "gaussian"), rows,
+        d_meta, k, l0 (mean active meta-latents), explained_variance (1 - sum |d - d'|² / sum |d - mean d|² over the
+        rows d), dead_share (of the meta-latents, on all rows), steps, seed.
         `frame.attrs["interrupted"]` says whether Ctrl-C ended it early.
 
     Raises
@@ -95,18 +96,19 @@ def meta_structure(
     check_counts(1, k=k, steps=steps, batch_size=batch_size, **({} if d_meta is None else {"d_meta": d_meta}))
     check_counts(0, seed=seed)
     data = [(given, directions(given, latents)) for given in several]
-    kinds = {"decoder": lambda rows, seed: rows, **({} if not nulls else NULLS)}
+    kinds = ("decoder", *(NULLS if nulls else ()))
     shapes = [_config(rows, d_meta, k, aux_weight) for _, rows in data]
 
     table: list[dict[str, Any]] = []
     total = steps * len(data) * len(kinds)
     with stop_on_interrupt() as stop, Progress(total, "meta structure", "steps", enabled=progress) as bar:
         for (given, rows), config in zip(data, shapes, strict=True):
-            for kind, change in kinds.items():
+            for kind in kinds:
                 if stop.asked:
                     break
                 about = {"sae": given.name, "fingerprint": given.fingerprint, "rows_of": kind, "rows": len(rows)}
-                table.append(about | _measure(change(rows, seed), config, steps, batch_size, lr, seed, stop, bar))
+                chosen = rows if kind == "decoder" else null_rows(kind, rows, seed)
+                table.append(about | _measure(chosen, config, steps, batch_size, lr, seed, stop, bar))
     frame = pd.DataFrame(table)
     frame.attrs["interrupted"] = stop.asked
     return frame
@@ -129,29 +131,6 @@ def directions(sae: SAE, latents: Sequence[int] | Tensor | None = None) -> Tenso
             f"choose more latents, or another SAE"
         )
     return functional.normalize(rows, dim=1)
-
-
-def random_directions(rows: Tensor, seed: int = 0) -> Tensor:
-    """As many directions of unit norm, drawn alike from all directions: (rows, d_in)."""
-    return functional.normalize(torch.randn(rows.shape, generator=generator("random directions", seed)), dim=1)
-
-
-def shuffled_coordinates(rows: Tensor, seed: int = 0) -> Tensor:
-    """The rows with each coordinate shuffled among them by itself: the same spread of each, nothing in common."""
-    order = torch.rand(rows.shape, generator=generator("shuffled coordinates", seed)).argsort(dim=0)
-    return rows.gather(0, order)
-
-
-NULLS: dict[str, Callable[[Tensor, int], Tensor]] = {
-    "random directions": random_directions,
-    "shuffled coordinates": shuffled_coordinates,
-}
-
-
-def generator(purpose: str, seed: int) -> torch.Generator:
-    """Random numbers of their own for each purpose: data and initial weights must not come from the same ones."""
-    digest = hashlib.sha256(f"sae_lab: {purpose}: {seed}".encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
 
 
 def _config(rows: Tensor, d_meta: int | None, k: int, aux_weight: float) -> BatchTopK:
@@ -178,7 +157,7 @@ def _measure(
     constant: dict[str, Any] = {"warmup": 0, "decay": 0, "schedule": "linear", "dead_window": None, "clip": 1.0}
     settings = plan(config, len(rows), **length, batch_size=batch_size, lr=lr, seed=seed, **constant)
     state = TrainingState(config, settings, acts, torch.device("cpu"))
-    draws = generator("draws of rows", seed)
+    draws = generator_for("draws of rows", seed)
     done = 0
     while done < steps and not stop.asked:
         state.advance(rows[torch.randint(len(rows), (settings.batch_size,), generator=draws)])
