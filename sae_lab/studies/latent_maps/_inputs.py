@@ -100,13 +100,17 @@ def _pairs(given: list[Any], more: list[Any]) -> list[tuple[SAE, Profiles | None
         if not isinstance(thing, Profiles):
             raise BadInput(f"profiles= takes what profile() returns, not {_kind(thing)}")
     known = {thing.sae: thing for thing in [*given, *more] if isinstance(thing, Profiles)}
-    listed = {thing.fingerprint: thing for thing in given if isinstance(thing, SAE)}
+    listed: dict[str, SAE] = {}
+    for thing in given:
+        if isinstance(thing, SAE):
+            mark = thing.fingerprint
+            if mark in listed:
+                raise BadInput(f"{thing.name} ({mark}) is given twice: each SAE stands on a map once")
+            listed[mark] = thing
     pairs: dict[str, tuple[SAE, Profiles | None]] = {}
     for thing in given:
         sae = thing if isinstance(thing, SAE) else listed.get(thing.sae) or _sae_of(thing)
         mark = sae.fingerprint
-        if isinstance(thing, SAE) and mark in pairs and any(other is thing for other in given[: given.index(thing)]):
-            raise BadInput(f"{sae.name} ({mark}) is given twice: each SAE stands on a map once")
         pairs[mark] = (sae, known.get(mark))
     strangers = [thing for mark, thing in known.items() if mark not in pairs]
     if strangers:
