@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -35,7 +37,7 @@ def test_every_state_travels_with_what_its_step_moved(curve):
     np.testing.assert_array_equal(np.isnan(arrays["ce"]), np.isnan(curve.ce))
     for which in ("inserted", "removed"):
         start = arrays[f"{which}_start"]
-        assert [arrays[which][a:b].tolist() for a, b in zip(start, start[1:], strict=False)] == getattr(curve, which)
+        assert [arrays[which][a:b].tolist() for a, b in itertools.pairwise(start)] == getattr(curve, which)
     assert header["large"] == {"name": "demo-1152", "sae": LARGE}
     assert [r["name"] for r in header["references"]] == ["demo-576", "demo-1152", "demo-2304"]
     assert header["references"][2]["ce"] is None
@@ -47,6 +49,17 @@ def test_labels_and_densities_come_from_the_profiles_that_fit(curve, profiles):
     labels = arrays["large_labels"][33]
     assert [header["words"][i] for i in labels if i] == profiles[1].top_tokens(33, 3)
     np.testing.assert_array_equal(arrays["large_density"], profiles[1].density)
+
+
+def test_the_stitching_adds_what_each_latent_does_by_itself(curve):
+    pair = {"small_sae": SMALL, "large_sae": LARGE, "small_name": "demo-576", "large_name": "demo-1152"}
+    measured = {"cosine": np.linspace(0, 1, 240), "partner": np.arange(240) % 120, "gain": np.linspace(-1, 1, 240)}
+    _, arrays = unpack(CurveView(curve, stitching=SimpleNamespace(**pair, **measured)).data)
+    np.testing.assert_allclose(arrays["gain"], measured["gain"], rtol=1e-6)
+    with pytest.raises(BadInput, match=r"give the stitching whose \.curve\(\) it is"):
+        CurveView(curve, stitching=SimpleNamespace(**{**pair, "large_sae": "other"}, **measured))
+    with pytest.raises(BadInput, match="stitching is 3"):
+        CurveView(curve, stitching=3)
 
 
 def test_packing_is_the_same_every_time(curve, profiles):

@@ -16,14 +16,14 @@ from sae_lab.widgets._blocks import Words, block, small
 
 if TYPE_CHECKING:
     from sae_lab.evaluation import Profiles
-    from sae_lab.studies import Curve
+    from sae_lab.studies import Curve, Stitching
 
 ACTIONS = ("start", "insert", "swap", "drop")
 LABELS = 3  # top tokens of each latent
 
 
-def pack_curve(curve: Curve, profiles: Sequence[Profiles] = ()) -> bytes:
-    """The whole path, with the top tokens and densities of its latents where `profiles` know them."""
+def pack_curve(curve: Curve, profiles: Sequence[Profiles] = (), stitching: Stitching | None = None) -> bytes:
+    """The whole path, with what `profiles` know of its latents, and what `stitching` measured of each by itself."""
     words = Words()
     arrays: dict[str, np.ndarray] = {
         "action": np.array([ACTIONS.index(action) for action in curve.action], dtype=np.uint8),
@@ -37,6 +37,10 @@ def pack_curve(curve: Curve, profiles: Sequence[Profiles] = ()) -> bytes:
     }
     for side, sae in (("small", curve.small_sae), ("large", curve.large_sae)):
         arrays |= label_arrays(side, profile_of(sae, profiles), words)
+    if stitching is not None:
+        arrays["max_cosine"] = np.asarray(stitching.cosine, dtype="<f4")
+        arrays["partner"] = np.asarray(stitching.partner, dtype="<i4")
+        arrays["gain"] = np.asarray(stitching.gain, dtype="<f4")
     header = {
         "small": {"name": curve.small_name, "sae": curve.small_sae},
         "large": {"name": curve.large_name, "sae": curve.large_sae},

@@ -18,7 +18,7 @@ from sae_lab.widgets._pack_curve import checked_profiles, pack_curve
 
 if TYPE_CHECKING:
     from sae_lab.evaluation import Profiles
-    from sae_lab.studies import Curve
+    from sae_lab.studies import Curve, Stitching
 
 
 class CurveView(Selectable):
@@ -31,6 +31,9 @@ class CurveView(Selectable):
     profiles
         Profiles of the small SAE, the large one, or both: they give the latents their top tokens and densities.
         Those of other SAEs are not used. Without them latents are shown by number.
+    stitching
+        The stitching that the path is of. With it each latent of the large SAE is listed with its largest cosine and
+        with its gain: how far FVU falls when that latent alone is inserted into the small SAE.
     step
         The state to show first: 0 is the small SAE, the last one the large SAE.
     view
@@ -79,6 +82,7 @@ class CurveView(Selectable):
         curve: Curve,
         *,
         profiles: Profiles | Iterable[Profiles] | None = None,
+        stitching: Stitching | None = None,
         step: int = 0,
         view: str = "step",
         height: int = 380,
@@ -88,7 +92,9 @@ class CurveView(Selectable):
             raise BadInput(f'view={view!r}: show the path by "step" or against "l0"')
         names = (curve.small_name, curve.large_name)
         known = checked_profiles(profiles, (curve.small_sae, curve.large_sae), names, "path")
-        super().__init__(data=pack_curve(curve, known), step=step, view=view, height=height)
+        if stitching is not None:
+            _same_pair(curve, stitching)
+        super().__init__(data=pack_curve(curve, known, stitching), step=step, view=view, height=height)
 
     @traitlets.validate("step")
     def _check_step(self, proposal: Any) -> int:
@@ -100,6 +106,16 @@ class CurveView(Selectable):
     def _summary(self) -> str:
         c = self._curve
         return f"{c.small_name} to {c.large_name}, {len(c.action) - 1:,} steps, step {self.step}"
+
+
+def _same_pair(curve: Curve, stitching: Any) -> None:
+    pair = getattr(stitching, "small_sae", None), getattr(stitching, "large_sae", None)
+    if pair != (curve.small_sae, curve.large_sae):
+        given = f"a stitching of {stitching.small_name} and {stitching.large_name}" if all(pair) else repr(stitching)
+        raise BadInput(
+            f"the path is of {curve.small_name} and {curve.large_name}, and stitching is {given}: "
+            "give the stitching whose .curve() it is"
+        )
 
 
 def _checked(curve: Any) -> Curve:

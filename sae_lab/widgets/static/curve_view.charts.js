@@ -76,6 +76,22 @@ function makeCharts(path) {
       label ? text(width - EDGE.right, bottom + 28, label, { class: "sael-cv-tick sael-cv-end" }) : "",
     ];
   }
+  /** Where a name may stand above or below a level without lying on the path: [x, y, name]. */
+  function clear(panel, level, name) {
+    const wide = 6.2 * name.length, last = width - EDGE.right - wide - 4;
+    let best = [EDGE.left + 4, level - 5, name], most = -1;
+    for (let i = 0; i <= 16; i++) {
+      const left = EDGE.left + 4 + (i / 16) * Math.max(0, last - EDGE.left - 4);
+      for (const [base, middle] of [[level - 5, level - 9], [level + 13, level + 9]]) {
+        if (middle - 8 < panel.top || middle + 8 > panel.bottom) continue;
+        let far = 40; // what is farther off than this is free enough
+        const step = (px) => Math.max(0, Math.min(path.last, Math.round(x.low + ((px - EDGE.left) / (width - EDGE.left - EDGE.right)) * (x.high - x.low))));
+        for (let s = step(left - 6), end = step(left + wide + 6), every = Math.max(1, (end - s) >> 6); s <= end; s += every) far = Math.min(far, Math.abs(panel.y(path.fvu[s]) - middle));
+        if (far > most) [best, most] = [[left, base, name], far];
+      }
+    }
+    return best;
+  }
   const phaseLines = (ofX, ofY) => path.phases.map(({ action, first, last }) =>
     svg("path", { class: `sael-cv-line sael-cv-${action}`, d: trail(ofX, ofY, first - 1, last) }));
 
@@ -102,17 +118,17 @@ function makeCharts(path) {
         b - a > 6.4 * name.length ? text((a + b) / 2, 11, name, { class: "sael-cv-tick sael-cv-mid sael-cv-name" }) : null,
       ];
     });
-    const level = (end, i) => {
-      const y = panels[0].y(end?.fvu ?? NaN), right = i === 0; // the path leaves the corner free in which the name stands
+    const level = (end) => {
+      const y = panels[0].y(end?.fvu ?? NaN);
       if (!Number.isFinite(y)) return [];
       return [
         svg("path", { class: "sael-cv-level", d: `M${EDGE.left} ${y.toFixed(1)}H${width - EDGE.right}` }),
-        text(right ? width - EDGE.right - 4 : EDGE.left + 4, y + (right ? 13 : -5), brief(end.name), { class: `sael-cv-tick ${right ? "sael-cv-end" : ""}` }),
+        text(...clear(panels[0], y, brief(end.name)), { class: "sael-cv-tick" }),
       ];
     };
     still.replaceChildren(
       ...bands.flat().filter(Boolean),
-      ...panels.flatMap((panel, i) => axes(panel, i ? 2 : 5)),
+      ...panels.flatMap((panel, i) => axes(panel, i ? 3 : 5)),
       ...below(end, ticksOf(0, path.last, Math.max(2, Math.floor(width / 110))).filter(Number.isInteger)),
       text(EDGE.left - 8, end + 14, "step", { class: "sael-cv-tick sael-cv-end" }),
       ...ends.flatMap(level),

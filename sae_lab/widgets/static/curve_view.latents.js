@@ -39,7 +39,7 @@ function latentButton(named, latent, { value = "", what = "", pressed = false, o
       type: "button",
       class: "sael-l-latent",
       "aria-pressed": String(pressed),
-      "aria-label": `Latent ${named.said(latent)} of ${named.name}${value ? `, ${what} ${value}` : ""}`,
+      "aria-label": `Latent ${named.said(latent)} of ${named.name}${value ? `, ${value} ${what}` : ""}`,
       "data-latent": latent,
       onclick,
     },

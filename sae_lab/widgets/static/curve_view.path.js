@@ -63,6 +63,13 @@ class Path {
     return latents.map((latent) => ({ latent, named, enters, step: steps.get(latent) ?? -1 }));
   }
 
+  /** What stands behind a latent in a list, and what that is: [value, what]. */
+  about(which, latent) {
+    const named = which === "inserted" ? this.large : this.small;
+    if (which === "inserted" && this.gain) return [`${this.max_cosine[latent].toFixed(2)}  ${signed(this.gain[latent])}`, "cosine, gain"];
+    return named.density ? [`${trim((100 * named.density[latent]).toPrecision(2))} %`, "of rows"] : ["", ""];
+  }
+
   /** What a step did, in a few words. */
   did(step) {
     if (step === 0) return "the small SAE as it is";

@@ -27,14 +27,14 @@ function makeStep(path, app) {
     return h(
       "section",
       { class: "sael-cv-part" },
-      h("h3", { class: "sael-cv-parthead" }, `${title} (${count(ids.length)})`, h("span", { class: "sael-muted" }, named.name)),
+      h("h3", { class: "sael-cv-parthead" }, `${title} (${count(ids.length)})`, h("span", { class: "sael-muted" }, named.name), h("span", { class: "sael-cv-columns", "aria-hidden": "true" }, path.about(which, ids[0])[1])),
       h(
         "ul",
         {},
         [...ids.subarray(0, most)].map((latent) =>
           h("li", {}, latentButton(named, latent, {
-            value: named.density ? `${trim((100 * named.density[latent]).toPrecision(2))} %` : "",
-            what: "active on",
+            value: path.about(which, latent)[0],
+            what: path.about(which, latent)[1],
             pressed: chosen?.sae === named.sae && chosen.latents.includes(latent),
             onclick: () => app.pick(named.sae, latent, at),
           }))),
