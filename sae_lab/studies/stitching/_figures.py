@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -27,19 +27,27 @@ def stitching_figure(st: Stitching) -> go.Figure:
     from plotly.subplots import make_subplots
 
     figure = make_subplots(1, 2, column_widths=[0.64, 0.36], horizontal_spacing=0.1)
+    live = np.abs(st.gain[st.large_alive])
+    scale = float(np.median(live[live > 0])) if (live > 0).any() else 1.0
     for code, kind in enumerate(KINDS[:3]):
         which = np.flatnonzero(st.kind == code)
-        text = [f"latent {j}, partner {st.partner[j]}" for j in which]
-        marker = {"color": COLOURS[kind], "symbol": MARKERS[kind], "size": 5, "opacity": 0.6}
-        trace = go.Scattergl(x=st.cosine[which], y=st.gain[which], mode="markers", marker=marker, text=text)
-        trace.update(name=f"{kind} ({len(which):,})", hovertemplate="%{text}<br>cosine %{x:.3f}, gain %{y:.2e}")
+        text = [f"latent {j}, partner {st.partner[j]}<br>gain {st.gain[j]:.2e}" for j in which]
+        marker = {"color": COLOURS[kind], "symbol": MARKERS[kind], "size": 6, "opacity": 0.6}
+        heights = np.arcsinh(st.gain[which] / scale)
+        trace = go.Scattergl(x=st.cosine[which], y=heights, mode="markers", marker=marker, text=text)
+        trace.update(name=f"{kind} ({len(which):,})", hovertemplate="%{text}, cosine %{x:.3f}<extra></extra>")
         figure.add_trace(trace, 1, 1)
+    figure.update_yaxes(**_ticks(live.max(), scale), row=1, col=1)
     figure.add_vline(st.threshold, line_dash="dash", annotation_text=f"threshold {st.threshold:.2f}", row=1, col=1)
     figure.add_hline(0, line_width=1, row=1, col=1)
     rates = {"x": st.roc_false_positive_rate, "y": st.roc_true_positive_rate}
     hover = "cosine < %{text:.3f}<br>%{y:.1%} of the novel<br>%{x:.1%} of the reconstruction latents"
     figure.add_trace(
-        go.Scatter(**rates, text=st.roc_threshold, mode="lines", hovertemplate=hover, showlegend=False), 1, 2
+        go.Scatter(
+            **rates, text=st.roc_threshold, mode="lines", line_color="#0072b2", hovertemplate=hover, showlegend=False
+        ),
+        1,
+        2,
     )
     chance = {"color": "#999999", "dash": "dot"}
     figure.add_trace(
@@ -50,13 +58,27 @@ def stitching_figure(st: Stitching) -> go.Figure:
         at = max(at, 0)
         point = {"x": rates["x"][[at]], "y": rates["y"][[at]], "text": [st.threshold]}
         black = {"color": "#000000", "size": 9, "symbol": "diamond"}
-        figure.add_trace(go.Scatter(**point, marker=black, hovertemplate=hover, name="threshold chosen"), 1, 2)
+        figure.add_trace(
+            go.Scatter(**point, mode="markers", marker=black, hovertemplate=hover, name="threshold chosen"), 1, 2
+        )
     figure.update_xaxes(title="largest cosine with the smaller SAE", row=1, col=1)
-    figure.update_yaxes(title="fall of FVU on inserting the latent", row=1, col=1)
+    figure.update_yaxes(title="fall of FVU on inserting the latent (asinh scale)", row=1, col=1)
     figure.update_xaxes(title="share of reconstruction latents below", row=1, col=2)
     figure.update_yaxes(title="share of novel latents below", row=1, col=2)
-    title = f"{st.large_name} seen from {st.small_name}: {st.shares_in_words}, AUC {st.auc:.2f}"
+    subtitle = f"{st.shares_in_words}, AUC {st.auc:.2f}"
+    title = f"{st.large_name} seen from {st.small_name}<br><sup>{subtitle}</sup>"
     return figure.update_layout(title=title, legend={"orientation": "h", "y": -0.2}, **LAYOUT)
+
+
+def _ticks(largest: float, scale: float) -> dict[str, list[Any]]:
+    """Ticks of an inverse hyperbolic sine axis: powers of ten on both sides of zero, so that few outliers hide none."""
+    first, last = np.floor(np.log10(scale)), np.floor(np.log10(max(largest, scale)))
+    powers = 10.0 ** np.arange(first, last + 1)
+    values = [*-powers[::-1], 0.0, *powers]
+    return {
+        "tickvals": [float(np.arcsinh(v / scale)) for v in values],
+        "ticktext": [f"{v:.0e}" if v else "0" for v in values],
+    }
 
 
 def curve_figure(curve: Curve) -> go.Figure:
