@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from sae_lab.evaluation import Profiles
     from sae_lab.studies import Curve, LatentMap, MetaSAE, MetaTree, StitchChain
 
-PATH_HEIGHT = 260  # pixels of the plots of a path, which stands in a panel of half the height
+PATH_HEIGHT = 320  # pixels of the plots of a path, which stands in a panel of half the height
 
 
 class Explorer(Selectable):
@@ -171,10 +171,14 @@ class Explorer(Selectable):
             return {"sae": first.sae, "latents": [_telling(first, self._tree)]}
         if not isinstance(latent, Mapping):
             return {"sae": first.sae, "latents": [first.check_latent(latent)]}
-        for of in self._profiles:
-            if of.sae == latent.get("sae"):
-                of.check_latent(latent["latents"][0])
-        return dict(latent)
+        sizes = {of.sae: of.d_sae for of in self._profiles}
+        sizes |= {level.sae: level.size for level in self._tree.levels} if self._tree is not None else {}
+        sae, latents = latent.get("sae"), [int(i) for i in latent.get("latents", [])]
+        if sae not in sizes:
+            raise BadInput(f"nothing here knows the SAE {sae}: select in one of {', '.join(sizes)}")
+        if not latents or not 0 <= min(latents) <= max(latents) < sizes[sae]:
+            raise BadInput(f"latents {latents}: give one or more from 0 to {sizes[sae] - 1}")
+        return {"sae": sae, "latents": latents}
 
     def _summary(self) -> str:
         return f"{', '.join(of.name for of in self._profiles)}{' with ' if self._kinds else ''}{', '.join(self._kinds)}"
@@ -208,8 +212,7 @@ def _tree(meta: Any, profiles: Sequence[Profiles]) -> MetaTree | None:
 
     if meta is None:
         return None
-    if not isinstance(meta, MetaSAE | MetaTree):
-        raise BadInput(f"meta is a MetaSAE, from sl.meta_sae(sae), or one of its trees, not a {type(meta).__name__}")
+    _is_a(meta, "meta", (MetaSAE, MetaTree), "a MetaSAE, from sl.meta_sae(sae), or one of its trees")
     tree = meta.tree() if isinstance(meta, MetaSAE) else meta
     _about("the meta-SAE", [level.sae for level in tree.levels], profiles)
     return tree
@@ -217,32 +220,42 @@ def _tree(meta: Any, profiles: Sequence[Profiles]) -> MetaTree | None:
 
 def _asides(profiles: Sequence[Profiles], tree: MetaTree | None, given: Mapping[str, Any]) -> list[tuple[str, Widget]]:
     """The widgets beside the main view, in the order in which they are shown, with what they are."""
-    from sae_lab.widgets.tree_view import TreeView
+    from sae_lab.studies import Curve, LatentMap, StitchChain
 
+    latent_map, curve, chain = given["map"], given["curve"], given["chain"]
+    _is_a(latent_map, "map", (LatentMap,), "a LatentMap, from sl.latent_map(profiles)")
+    _is_a(curve, "curve", (Curve,), "a Curve, from sl.stitch(small, large, acts).curve()")
+    _is_a(chain, "chain", (StitchChain,), "a StitchChain, from sl.stitch_chain(saes, acts)")
     found: list[tuple[str, Widget]] = []
-    if given["map"] is not None:
-        _about("the map", given["map"].saes, profiles)
-        found.append(("map", _views.view(given["map"], color=given["color"])))
+    if latent_map is not None:
+        _about("the map", latent_map.saes, profiles)
+        found.append(("map", _views.view(latent_map, color=given["color"])))
     if tree is not None:
-        saes = {level.sae for level in tree.levels}
-        found.append(("tree", TreeView(tree, profiles=[of for of in profiles if of.sae in saes])))
-    if given["curve"] is not None:
-        saes = {given["curve"].small_sae, given["curve"].large_sae}
-        _about("the path", saes, profiles)
-        known = [of for of in profiles if of.sae in saes]
-        found.append(("path", _views.view(given["curve"], profiles=known, height=PATH_HEIGHT)))
-    if given["chain"] is not None:
-        _about("the chain", given["chain"].saes, profiles)
-        known = [of for of in profiles if of.sae in given["chain"].saes]
-        found.append(("lineages", _views.view(given["chain"], profiles=known)))
+        found.append(("tree", _views.view(tree, profiles=_of(profiles, [level.sae for level in tree.levels]))))
+    if curve is not None:
+        known = _about("the path", (curve.small_sae, curve.large_sae), profiles)
+        found.append(("path", _views.view(curve, profiles=known, height=PATH_HEIGHT)))
+    if chain is not None:
+        found.append(("lineages", _views.view(chain, profiles=_about("the chain", chain.saes, profiles))))
     return found
 
 
-def _about(what: str, saes: Iterable[str], profiles: Sequence[Profiles]) -> None:
-    """Refuse what knows none of the SAEs: nothing in it could follow what is selected."""
-    if not {of.sae for of in profiles} & set(saes):
+def _is_a(thing: Any, name: str, kinds: tuple[type, ...], what: str) -> None:
+    if thing is not None and not isinstance(thing, kinds):
+        raise BadInput(f"{name} is {what}, not a {type(thing).__name__}")
+
+
+def _of(profiles: Sequence[Profiles], saes: Iterable[str]) -> list[Profiles]:
+    return [of for of in profiles if of.sae in set(saes)]
+
+
+def _about(what: str, saes: Iterable[str], profiles: Sequence[Profiles]) -> list[Profiles]:
+    """Those of the SAEs that it knows. With none, nothing in it could follow what is selected: that is refused."""
+    known = _of(profiles, saes)
+    if not known:
         names = ", ".join(of.name for of in profiles)
         raise BadInput(f"{what} is about none of these SAEs ({names}): give the profiles of the SAE it was made from")
+    return known
 
 
 def _logits(meta: Any, model: Any, profiles: Sequence[Profiles]) -> dict[str, _pack_explorer.Logits]:

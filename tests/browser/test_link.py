@@ -37,7 +37,7 @@ def numbers(page):
 
 def pick(page, which, row):
     """Click a row of the list of dashboard `which`; return the latent it stands for."""
-    rows = page.locator(".sael-dashboard").nth(which).get_by_role("option")
+    rows = page.locator(".sael-dashboard").nth(which).locator(".sael-d-row")
     return rows.nth(row).evaluate(
         "el => { const id = el.querySelector('.sael-d-id').textContent; el.click(); return id; }"
     )

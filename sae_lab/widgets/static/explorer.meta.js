@@ -10,7 +10,7 @@ function makeMeta({ levels, go, random }) {
   const search = h("input", {
     class: "sael-input sael-x-search",
     type: "search",
-    placeholder: "Search labels, number",
+    placeholder: "Label or number",
     "aria-label": "Search meta-latents",
     oninput: () => fill(),
   });
@@ -36,7 +36,9 @@ function makeMeta({ levels, go, random }) {
     const key = `${level}|${words}`;
     if (key !== filled) {
       filled = key;
-      const found = ranked.filter((i) => !words || String(i) === words || levels.label(level, i).toLowerCase().includes(words));
+      const number = ranked.filter((i) => String(i) === words),
+        labelled = ranked.filter((i) => String(i) !== words && (!words || levels.label(level, i).toLowerCase().includes(words))),
+        found = [...number, ...labelled];
       const rows = found.slice(0, ROWS).map((i) =>
         latentRow({ latent: i, label: levels.label(level, i), value: count(levels.members(level, i)), what: "Meta-latent" }, (m) => go(level, m)),
       );
@@ -62,7 +64,7 @@ function makeMeta({ levels, go, random }) {
       autocomplete: "off",
       "aria-label": "Meta-latent number: type another and press Enter",
       value: meta,
-      style: { width: `${String(size - 1).length + 1.5}ch` },
+      style: { width: `${String(size - 1).length + 0.5}ch` },
       onkeydown: (event) => {
         const asked = Number(event.target.value);
         if (event.key === "Enter" && Number.isInteger(asked) && asked >= 0 && asked < size) go(level, asked);
@@ -119,7 +121,7 @@ function makeMeta({ levels, go, random }) {
         beside.length
           ? xPart(
               "Found together with",
-              "latents shared",
+              "shared",
               h("ol", {}, beside.map((b) => latentRow({ latent: b.latent, label: levels.label(level, b.latent), value: count(b.shared), what: "Meta-latent" }, (m) => go(level, m)))),
             )
           : "",
