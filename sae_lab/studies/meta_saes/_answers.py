@@ -133,9 +133,10 @@ def subject_latents(
                 strength += z / len(templates)
     on = counts.pop(subject)
     elsewhere = torch.stack(list(counts.values())).sum(dim=0)
-    table = pd.DataFrame({"latent": np.arange(sae.d_sae), "count": on, "others": elsewhere})
+    columns = {"count": on, "others": elsewhere}
+    table = pd.DataFrame({"latent": np.arange(sae.d_sae), **{name: part.numpy() for name, part in columns.items()}})
     table["score"] = table["count"] / (table["others"] + 1)
-    table["mean_activation"] = strength
+    table["mean_activation"] = strength.numpy()
     table = table[table["count"] > 0].astype({"count": int, "others": int})
     order = ["score", "count", "mean_activation"]
     return table.sort_values(order, ascending=False, kind="stable", ignore_index=True)
