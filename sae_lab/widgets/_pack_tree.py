@@ -6,7 +6,6 @@ branch, to search, or to start from another latent.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -77,11 +76,11 @@ def _shared(labels: np.ndarray, links: Links, size: int) -> np.ndarray:
     out = np.zeros((size, LABELS), dtype=labels.dtype)
     members = links.turned(size)
     for latent in range(size):
-        score: Counter[int] = Counter()
+        score: dict[int, float] = {}
         for member, weight in list(zip(*members.of(latent), strict=True))[:MEMBERS]:
-            for place, word in enumerate(labels[member]):
-                score[int(word)] += float(weight) / (1 + place)  # a first token says more than a third
-        del score[0]
-        best = [word for word, _ in score.most_common(LABELS)]
+            for place, word in enumerate(labels[member].tolist()):
+                score[word] = score.get(word, 0.0) + float(weight) / (1 + place)  # a first token says more than a third
+        score.pop(0, None)
+        best = sorted(score, key=lambda word: -score[word])[:LABELS]
         out[latent, : len(best)] = best
     return out

@@ -12,10 +12,14 @@ from tests._trees import make_tree
 
 META = "00000001"  # fingerprint of the meta-SAE
 
-BOXES = """stage => [...stage.querySelectorAll("text")].map((node) => {
-  const { x, y, width, height } = node.getBoundingClientRect();
-  return [node.textContent, x, y, x + width, y + height];
-})"""
+BOXES = """stage => {
+  // places in the drawing, which may be wider and higher than its box
+  const [left, top] = (({ x, y }) => [x - stage.scrollLeft, y - stage.scrollTop])(stage.getBoundingClientRect());
+  return [...stage.querySelectorAll("text")].map((node) => {
+    const { x, y, width, height } = node.getBoundingClientRect();
+    return [node.textContent, x - left, y - top, x - left + width, y - top + height];
+  });
+}"""
 
 
 @pytest.fixture(scope="module")
@@ -105,10 +109,13 @@ def test_labels_never_overlap_nor_leave_the_drawing(mount, width, levels, root):
     expect(stage).to_be_visible()
     for _ in range(2):
         boxes = stage.evaluate(BOXES)
+        whole = stage.evaluate("el => [el.scrollWidth, el.scrollHeight]")
         assert len(boxes) > 12
         for i, (text, x, y, right, bottom) in enumerate(boxes):
             assert x >= 0, text
-            assert right <= stage.bounding_box()["width"] + 20, text
+            assert y >= 0, text
+            assert right <= whole[0], text
+            assert bottom <= whole[1], text
             for other, x2, y2, right2, bottom2 in boxes[i + 1 :]:
                 across, down = min(right, right2) - max(x, x2), min(bottom, bottom2) - max(y, y2)
                 # the lines of one label stand close: their boxes, not their letters, may touch
@@ -257,6 +264,23 @@ def test_a_selection_elsewhere_is_marked_or_becomes_the_root(mount, made):
     assert widget.selection == {"sae": profiles.sae, "latents": far}
 
 
+def test_what_is_opened_is_brought_into_sight(mount):
+    tree, profiles = make_tree(root=17)
+    mount.page.set_viewport_size({"width": 800, "height": 800})
+    place = mount(TreeView(tree, profiles=profiles))
+    stage = tree_of(place)
+    for key in ("ArrowRight", "ArrowRight", "ArrowDown", "ArrowRight", "ArrowRight", "ArrowRight"):
+        stage.press(key)
+    deep = at(place)
+    assert deep.count("/") >= 3
+    inside = """(node) => {
+      const a = node.getBoundingClientRect(), b = node.closest("[role=tree]").getBoundingClientRect();
+      return a.left >= b.left && a.right <= b.right && a.top >= b.top && a.bottom <= b.bottom;
+    }"""
+    assert item(place, deep).evaluate(inside)
+    assert stage.evaluate("el => el.scrollWidth > el.clientWidth")  # no label was cut to nothing
+
+
 def test_what_is_selected_can_become_the_root_by_a_button(mount, made):
     tree, profiles = made
     place = mount(TreeView(tree, profiles=profiles))
@@ -349,7 +373,7 @@ def test_the_panel_tells_of_a_meta_latent_who_uses_it_and_how_strongly(mount, ma
     expect(listed.first).to_contain_text(f"{weights[0]:.2f}")
     panel.get_by_role("button", name="Show").click()
     expect(listed).to_have_count(min(len(members), 120))
-    expect(panel).to_contain_text("mean of its latents")
+    expect(panel).to_contain_text("of its latents")
     best = best_logits(tree, profiles, 0)
     shown = panel.locator(".sael-t-logits li").evaluate_all("nodes => nodes.map((n) => n.title)")
     assert shown[0].strip() == best[0].strip()

@@ -77,10 +77,17 @@ function treeView(node, levels, model, signal) {
     at = outline.root.path;
     marked = new Set([`${level}.${id}`]);
     head.show(outline.start);
-    stage.scrollTop = 0;
     draw();
-    stage.scrollTop = (stage.scrollHeight - stage.clientHeight) / 2 * (model.get("form") === "radial");
+    centre();
     setText(heard, `${app.said(outline.start)}. ${count(outline.root.rest)} branches.`);
+  }
+  /** Bring the root to the middle of a drawing that is larger than its box; rows begin at their top. */
+  function centre() {
+    const box = stage.getBoundingClientRect(),
+      spot = outline.root.node.getBoundingClientRect(),
+      round = model.get("form") === "radial";
+    stage.scrollTop = round ? stage.scrollTop + (spot.top + spot.bottom - box.top - box.bottom) / 2 : 0;
+    stage.scrollLeft = round ? stage.scrollLeft + (spot.left + spot.right - box.left - box.right) / 2 : 0;
   }
   function back() {
     if (past.length) go(past.pop(), { quiet: true });
@@ -163,11 +170,17 @@ function treeView(node, levels, model, signal) {
     for (let step = item ?? current(); step; step = step.parent) path.add(step);
     for (const other of outline.items) other.line?.classList.toggle("sael-t-lit", path.has(other));
   }
-  function reveal() {
-    const box = stage.getBoundingClientRect(),
-      spot = current().node.getBoundingClientRect();
-    if (spot.top < box.top) stage.scrollTop -= box.top - spot.top + 8;
-    else if (spot.bottom > box.bottom) stage.scrollTop += spot.bottom - box.bottom + 8;
+  /** Scroll to the selected item; where it was opened just now, as far as possible to what it leads to as well. */
+  function reveal(opened = false) {
+    const item = current(),
+      box = stage.getBoundingClientRect();
+    for (const { node: part } of opened ? [...item.children.slice().reverse(), item] : [item]) {
+      const spot = part.getBoundingClientRect();
+      if (spot.top < box.top) stage.scrollTop -= box.top - spot.top + 8;
+      else if (spot.bottom > box.bottom) stage.scrollTop += spot.bottom - box.bottom + 8;
+      if (spot.left < box.left) stage.scrollLeft -= box.left - spot.left + 8;
+      else if (spot.right > box.right) stage.scrollLeft += spot.right - box.right + 8;
+    }
   }
 
   function itemOf(event) {
@@ -177,7 +190,7 @@ function treeView(node, levels, model, signal) {
   function turn(item, open) {
     outline.fold(item, open);
     draw();
-    reveal();
+    reveal(open);
   }
   function extend(item) {
     const { parent } = item,
@@ -294,7 +307,9 @@ function treeView(node, levels, model, signal) {
     framed(() => {
       if (stage.clientWidth === wide && stage.clientHeight === high) return;
       [wide, high] = [stage.clientWidth, stage.clientHeight];
-      if (wide) draw();
+      if (!wide) return;
+      draw();
+      centre();
     }),
   );
   watch.observe(stage);

@@ -81,7 +81,7 @@ function makePanel(app) {
     const top = Math.max(...known.found.map((logit) => Math.abs(logit.value)), 1e-9);
     return part(
       "Boosted logits",
-      known.own ? "of its direction" : h("span", { title: "Mean over the latents that use it, by activation, of the logits of the tokens that each boosts most" }, "mean of its latents"),
+      known.own ? "of its direction" : h("span", { title: "Mean over the latents that use it, by activation, of the logits of the tokens that each boosts most" }, "of its latents"),
       h(
         "ol",
         { class: "sael-t-logits" },

@@ -14,8 +14,9 @@ function measureBranch(item) {
 }
 
 /**
- * Place all items in a box `width` wide: x and y from the middle, side 1 (right) or -1, room: pixels for the label.
- * Each has `natural`, the width that its label would take. Returns the height that this needs, at least `least`.
+ * Place all items: x and y from the root, side 1 (right) or -1 (left), room: pixels for the label. Each has `natural`,
+ * the width that its label would take. The box is `width` wide if that will do, and at least `least` high.
+ * Returns the box: left and right of the root, and its height.
  */
 function placeRadially(root, width, least, pill) {
   const branches = root.children;
@@ -32,50 +33,70 @@ function placeRadially(root, width, least, pill) {
   const height = Math.max(need + 24, least),
     half = height / 2 - 12,
     spread = Math.min(1.7, (2 * half) / need);
-  const reach = width / 2 - 6,
-    ring = makeRings(root, reach, pill, width < 560 ? 22 : REACH),
-    sag = Math.min(90, 0.55 * ring.at[1]);
-  const bend = (y) => sag * (1 - Math.sqrt(1 - 0.9 * Math.min(1, (y / half) ** 2))); // rings are round: nearer at the ends
+  const rings = makeRings(sides, width - 12, pill);
   Object.assign(root, { x: 0, y: 0, side: 0 });
   sides.forEach((side, which) => {
-    const sign = which ? -1 : 1;
+    const sign = which ? -1 : 1,
+      { at, gap, reach } = rings[which],
+      sag = Math.min(90, 0.55 * (at[1] ?? 0));
+    const bend = (y) => sag * (1 - Math.sqrt(1 - 0.9 * Math.min(1, (y / half) ** 2))); // rings are round: nearer at the ends
     let top = (-spread * (side.length ? total(side) : 0)) / 2;
     const put = (item, from) => {
       const size = item.high * spread;
-      let at = from + (size - spread * item.children.reduce((sum, child) => sum + child.high, 0)) / 2;
+      let next = from + (size - spread * item.children.reduce((sum, child) => sum + child.high, 0)) / 2;
       for (const child of item.children) {
-        put(child, at);
-        at += child.high * spread;
+        put(child, next);
+        next += child.high * spread;
       }
       item.y = item.children.length ? (item.children[0].y + item.children.at(-1).y) / 2 : from + size / 2;
       item.side = sign;
-      item.x = sign * (ring.at[item.depth] - bend(item.y));
-      const next = item.children.length ? Math.min(...item.children.map((child) => Math.abs(child.x))) - ring.gap : reach;
-      item.room = Math.max(0, next - Math.abs(item.x) - 10);
+      item.x = sign * (at[item.depth] - bend(item.y));
+      const end = item.children.length ? Math.min(...item.children.map((child) => Math.abs(child.x))) - gap : reach;
+      item.room = Math.max(0, end - Math.abs(item.x) - 10);
     };
     for (const item of side) {
       put(item, top);
       top += (item.high + APART) * spread;
     }
   });
-  return height;
+  return { left: rings[1].reach + 6, right: rings[0].reach + 6, height };
 }
 
-/** How far out each ring lies: as its labels need, all cut by the same share where there is too little room. */
-function makeRings(root, reach, pill, least) {
-  const wanted = [];
-  for (const { depth, natural } of all(root)) if (depth) wanted[depth - 1] = Math.max(wanted[depth - 1] ?? 40, Math.min(200, natural));
-  const labels = wanted.reduce((a, b) => a + b, 0),
-    free = reach - pill - wanted.length * (least + 10),
-    share = Math.max(0, Math.min(1, free / (labels || 1)));
-  const gap = least + Math.min(56, Math.max(0, free - labels) / (wanted.length + 0.5));
-  const at = [0];
-  let from = pill;
-  for (const label of wanted) {
-    at.push(from + gap);
-    from += gap + 10 + share * label;
-  }
-  return { at: at.length > 1 ? at : [0, pill + gap], gap };
+/**
+ * How far out the rings of each side lie: as their labels need. Where there is too little room all labels are cut by
+ * the same share, down to a width in which a word can be read; then the drawing grows wider than its box.
+ */
+function makeRings(sides, width, pill) {
+  const narrow = width < 560,
+    least = narrow ? 20 : REACH,
+    readable = narrow ? 62 : 86;
+  const wanted = sides.map((side) => {
+    const widths = [];
+    for (const { depth, natural } of side.flatMap(all)) widths[depth - 1] = Math.max(widths[depth - 1] ?? 40, Math.min(200, natural));
+    return widths;
+  });
+  let share = 1.05,
+    labels,
+    needs;
+  do {
+    share -= 0.05;
+    labels = wanted.map((widths) => widths.map((w) => Math.max(share * w, Math.min(readable, w))));
+    needs = labels.map((widths) => widths.reduce((sum, w) => sum + w + least + 10, pill));
+  } while (needs[0] + needs[1] > width && share > 0);
+  // the root is in the middle unless one side needs more than half
+  const whole = Math.max(width, needs[0] + needs[1]),
+    right = Math.min(Math.max(whole / 2, needs[0]), whole - needs[1]);
+  return labels.map((widths, which) => {
+    const reach = which ? whole - right : right,
+      gap = least + Math.min(56, (reach - needs[which]) / (widths.length + 0.5)),
+      at = [0];
+    let from = pill;
+    for (const label of widths) {
+      at.push(from + gap);
+      from += gap + 10 + label;
+    }
+    return { at, gap, reach };
+  });
 }
 
 function all(item) {
@@ -137,7 +158,7 @@ function drawRadial(app, box, dress) {
     item.texts = item.more ? [`${count(item.more)} more`, ""] : [app.name(item) || `#${item.id}`, `#${item.id} · ${weightText(item.weight ?? 0)}`];
     item.natural = Math.ceil(Math.max(ruler.width(item.texts[0], 12), ruler.width(item.texts[1], 11)));
   }
-  const height = placeRadially(root, width, app.stacked() ? 360 : box.clientHeight - 2, pill);
+  const { left, right, height } = placeRadially(root, width, app.stacked() ? 360 : box.clientHeight - 2, pill);
   const edges = svg("g"),
     nodes = svg("g"),
     strongest = Math.max(1e-9, ...items.map((item) => item.weight ?? 0));
@@ -158,7 +179,7 @@ function drawRadial(app, box, dress) {
   dress(centre, root);
   nodes.prepend(centre);
   box.replaceChildren(
-    svg("svg", { class: "sael-t-radial", role: "none", width, height, viewBox: `${-width / 2} ${-height / 2} ${width} ${height}` }, edges, nodes),
+    svg("svg", { class: "sael-t-radial", role: "none", width: left + right, height, viewBox: `${-left} ${-height / 2} ${left + right} ${height}` }, edges, nodes),
   );
 }
 
