@@ -42,7 +42,7 @@ class MapView(Selectable):
     ----------
     selection : dict
         ``{"sae": fingerprint, "latents": [numbers]}``, shared with linked widgets; the first latent is the one that
-        is looked at. It names one SAE: of a selection across several SAEs, the one with the most points in it.
+        is looked at. It names one SAE: of a selection across several SAEs, that of the latent looked at.
     points : list of int
         Rows of `latent_map.frame` for all that is selected, of whichever SAE.
     color : str
@@ -149,9 +149,9 @@ class MapView(Selectable):
         sae = change["new"].get("sae")
         if change["new"] and sae not in self._map.saes:
             return  # of an SAE that is not on this map
-        here = [row for row in self.points if sae and self._map.which[row] == self._map.saes.index(sae)]
-        rows = self._rows(change["new"])
-        if set(here) != set(rows) or not rows:
+        rows, points = self._rows(change["new"]), np.array(self.points, dtype=np.int64)
+        here = points[self._map.which[points] == self._map.saes.index(sae)] if rows else points
+        if set(here.tolist()) != set(rows):
             self.points = rows
 
     def _rows(self, selection: Mapping[str, Any]) -> list[int]:

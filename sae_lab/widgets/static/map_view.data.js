@@ -108,7 +108,7 @@ class Points {
     return this.around(p, 1, cost)[0] ?? p;
   }
 
-  /** Rows of the shown points in a rectangle for which keep(p) holds. */
+  /** Rows of the shown points in a rectangle for which keep(p) holds, in ascending order. */
   within(left, low, right, high, keep = () => true) {
     const found = [];
     this.runs(left, low, right, high, (first, end) => {
@@ -117,7 +117,7 @@ class Points {
         if (keep(p)) found.push(this.row[p]);
       }
     });
-    return found;
+    return [...Uint32Array.from(found).sort()];
   }
 
   /** The words of a label as one text, with nothing hidden in it; "" where none is known. */

@@ -5,7 +5,7 @@ const SHAPES = 6; // circle, square, triangle, diamond, cross, triangle upside d
 const LARGEST = 6; // radius of a disc, in CSS pixels
 const SHARE = 0.09; // of the area that discs would cover if the points were spread evenly
 const MOST = 64; // times closer than the whole map
-const BUDGET = 1.2e6; // pixels that discs may touch in one picture
+const BUDGET = 0.8e6; // pixels that discs may touch in one picture
 
 /** Which part of the map is seen. Places are in steps of the map, y upwards; the screen is in CSS pixels. */
 class View {

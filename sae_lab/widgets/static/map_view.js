@@ -173,10 +173,10 @@ function mapView(node, points, { model, page, signal, kept }) {
   /** Tell Python and the linked widgets what is selected: rows, the one looked at first. */
   function push(rows) {
     const sae = rows.length ? points.sae(rows[0]) : null;
+    take(rows, false); // first, so that what is heard of one's own words is not news
     model.set("points", rows);
     model.set("selection", rows.length ? { sae, latents: rows.filter((i) => points.sae(i) === sae).map((i) => points.latent[i]) } : {});
     model.save_changes();
-    take(rows, false);
   }
   /** Show a selection, from wherever it came. */
   function take(rows, elsewhere) {
@@ -198,7 +198,8 @@ function mapView(node, points, { model, page, signal, kept }) {
     const now = model.get("selection"), ours = selected(model, points.saes);
     if (now?.latents?.length && !ours) return; // of an SAE that is not on this map
     const rows = ours ? points.rows(ours.sae, ours.latents) : [], here = state.selected.filter((i) => points.sae(i) === ours?.sae);
-    if (String(rows) === String(here) && (rows.length || !state.selected.length)) return;
+    const same = rows.length === here.length && rows.every((i, k) => i === here[k]);
+    if (same && (rows.length || !state.selected.length)) return;
     take(rows, true);
   }
   function numbersOf(rows) {

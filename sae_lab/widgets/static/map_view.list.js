@@ -53,7 +53,7 @@ function makeList(app) {
       return [];
     }
     const found = points.within(...app.view.bounds()), { column } = app.scale;
-    if (column?.kind !== "number") return found.sort((a, b) => a - b);
+    if (column?.kind !== "number") return found;
     const size = (i) => (known(column.values[i]) ? column.values[i] : -Infinity);
     return found.sort((a, b) => size(b) - size(a) || a - b);
   }
