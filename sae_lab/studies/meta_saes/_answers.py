@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 TEMPLATES = (
     "People in {} speak",
     "The city of {} is in",
-    "{} is a city on the continent of",
+    "The continent on which {} lies is",
     "I travelled to {} last summer, and",
 )
 

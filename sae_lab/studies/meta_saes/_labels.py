@@ -43,8 +43,14 @@ def check_profiles(profiles: Profiles, sae: SAE) -> None:
 
 
 def base_labels(profiles: Profiles) -> list[str]:
-    """The top tokens of each latent, "" where it is silent or tokens are unknown."""
-    return [", ".join(map(shown, profiles.top_tokens(i, TOP_TOKENS))) for i in range(profiles.d_sae)]
+    """The different top tokens of each latent, "" where it is silent or tokens are unknown."""
+    labels = []
+    for i in range(profiles.d_sae):
+        different: dict[str, str] = {}
+        for token in profiles.top_tokens(i, TOKENS):  # " When" and "when" are one word to a reader
+            different.setdefault(shown(token).casefold(), shown(token))
+        labels.append(", ".join(list(different.values())[:TOP_TOKENS]))
+    return labels
 
 
 def meta_labels(

@@ -29,15 +29,10 @@ def plant(result: MetaSAE, latent: int | None, meta: int | None, depth: int, bre
 
 
 def most_decomposed(result: MetaSAE) -> int:
-    """The latent of largest spread among those rebuilt at least as well as the median one.
-
-    Spread is (sum w)^2 / sum w^2 of its weights: 3 for three equal ones.
-    """
-    size, rows, weights = len(result.used), result.links.rows, result.links.values.astype(np.float64)
-    sums, squares = np.bincount(rows, weights, size), np.bincount(rows, weights**2, size)
-    spread = sums**2 / np.maximum(squares, 1e-30)
-    well = result.used & (result.cosine >= np.nanmedian(result.cosine))
-    return int(np.where(well, spread, -1.0).argmax())
+    """The best rebuilt latent among those of at least k meta-latents, or of as many as any has."""
+    parts = np.diff(result.links.indptr)
+    enough = result.used & (parts >= min(result.settings["k"], parts.max()))
+    return int(np.where(enough, result.cosine, -2.0).argmax())
 
 
 def _levels(result: MetaSAE) -> tuple[list[Level], list[Links]]:

@@ -119,8 +119,8 @@ class MetaSAE(Result):
         Parameters
         ----------
         latent
-            Root: a latent of the base SAE. Without `latent` and `meta`, the one that divides most evenly among most
-            meta-latents (`most_decomposed`).
+            Root: a latent of the base SAE. Without `latent` and `meta`, the one that shows a decomposition best
+            (`most_decomposed`).
         meta
             Root: a meta-latent instead.
         depth
@@ -132,10 +132,7 @@ class MetaSAE(Result):
 
     @property
     def most_decomposed(self) -> int:
-        """The base latent whose weights spread over most meta-latents, of the better rebuilt half.
-
-        Spread is (sum w)^2 / sum w^2: 3 for three equal weights.
-        """
+        """The base latent that best shows a decomposition: of those with at least k parts, the best rebuilt."""
         return most_decomposed(self)
 
     def decompose(self, latent: int, *, least: float = 0.0) -> pd.DataFrame:
