@@ -83,7 +83,7 @@ function makeTree(family, app) {
   }
   function leafNode(leaf) {
     const style = { left: `${leaf.place * column}px`, top: `${leaf.row * LEAF}px`, width: `${column - JOIN}px` };
-    const level = (of) => (of ? 1 + level(of.of) : 1);
+    const level = (of) => (of ? 1 + level(of.of) : 0);
     if (leaf.more) {
       return h("li", { role: "treeitem", tabindex: "-1", "data-key": leaf.key, "aria-level": level(leaf.of) + 1, "aria-label": `Show ${counted(leaf.more, "more latent")}` },
         h("div", { class: "sael-sv-leaf sael-sv-more", style }, `${count(leaf.more)} more`));
