@@ -108,7 +108,7 @@ def test_a_meta_sae_is_shown_from_its_most_widely_decomposed_latent():
     rows = torch.nn.functional.normalize(base.W_dec, dim=1)
     links = encode(small, rows, np.arange(40), 40)
     used = np.ones(40, bool)
-    meta = MetaSAE("meta", small, base, links, np.ones(40, np.float32), used, 0.5, 2.0, {})
+    meta = MetaSAE("meta", small, base, links, np.ones(40, np.float32), used, 0.5, 2.0, {"k": 2})
     widget = TreeView(meta)
     assert widget.root == {"sae": base.fingerprint, "latent": meta.tree().root}
     assert isinstance(_views.view(meta), TreeView)
