@@ -167,7 +167,7 @@ def test_latents_are_found_by_number_token_and_kind(mount, chain, profiles):
     search.press("Enter")
     assert view.centre == {"sae": SAES[1], "latent": 7}
     search.fill("")
-    place.get_by_label("Sort by").select_option("novel ones only")
+    place.get_by_label("Sort by").select_option("novel only")
     linked = chain.links[chain.links["step"] == 0]["large_latent"].tolist()
     novel = [i for i in range(80) if i != 5 and i not in linked]  # 5 is dead
     assert [int(t) for t in rows.locator(".sael-l-id").all_text_contents()] == novel

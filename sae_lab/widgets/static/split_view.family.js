@@ -1,6 +1,6 @@
 // The chain as data: the SAEs by place, and for each latent its parents in the narrower and children in the wider one.
 
-const KINDS = ["adds what the narrower SAE lacks", "stands for what it has already", "undecided", "dead"]; // as Stitching.kind
+const KINDS = ["adds what the narrower SAE lacks", "the narrower SAE has it already", "undecided", "dead"]; // as Stitching.kind
 
 /**
  * A latent is named by its place (that of its SAE, narrowest first) and its number.

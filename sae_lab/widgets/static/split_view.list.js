@@ -10,7 +10,7 @@ function makePicker(family, app) {
   const which = h("select", { class: "sael-select", "aria-label": "SAE", onchange: () => { place = Number(which.value); refresh(); } },
     family.places.map(({ named }, p) => h("option", { value: p, title: named.name }, family.brief[p])));
   const order = h("select", { class: "sael-select", "aria-label": "Sort by", onchange: () => { sort = order.value; refresh(); } },
-    [["splits", "splits into most"], ["heirs", "most in its lineage"], ["number", "number"], ["novel", "novel ones only"]].map(([key, name]) => h("option", { value: key }, name)));
+    [["splits", "most splits"], ["heirs", "largest lineage"], ["number", "number"], ["novel", "novel only"]].map(([key, name]) => h("option", { value: key }, name)));
   const search = h("input", {
     class: "sael-input", type: "search", placeholder: "Token or number", "aria-label": "Search latents by token or number",
     "aria-keyshortcuts": "/", spellcheck: "false", autocomplete: "off",

@@ -26,7 +26,7 @@ function makeOverview(family) {
     ["novel share", "sael-sv-words", "share of the wider SAE's live latents whose nearest latent in the narrower one is below the threshold; 95 % interval"],
     ["", "", ""],
     ["other seed", "", "the same between two SAEs of the narrower width that differ in their seed alone"],
-    seeds ? ["of the wider", "sael-sv-wide", "the same between two SAEs of the wider width that differ in their seed alone"] : null,
+    seeds ? ["other seed, wider", "sael-sv-wide", "the same between two SAEs of the wider width that differ in their seed alone"] : null,
     ["threshold", "sael-sv-wide", "cosine from which on a latent counts as the same"],
     ["AUC", "sael-sv-wide", "how well the cosine tells which latents lower the error"],
     ["split", "sael-sv-wide", "latents of the narrower SAE that are the partner of two or more"],

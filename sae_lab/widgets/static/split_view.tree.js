@@ -78,7 +78,7 @@ function makeTree(family, app) {
       of ? h("span", {}, `cosine ${cosine.toFixed(3)} of ${a} and ${b}`) : null,
       shared ? h("span", {}, `${b} has a nearer partner: two latents meet in it`) : null,
       family.novel(place, latent) ? h("span", {}, `novel: nothing near it in ${family.names[place - 1]}`) : null,
-      kind && !family.dead(place, latent) ? h("span", { class: "sael-muted" }, `by the error: ${kind}`) : null,
+      kind && !family.dead(place, latent) ? h("span", { class: "sael-muted" }, `by its gain: ${kind}`) : null,
     ];
   }
   function leafNode(leaf) {
@@ -173,6 +173,8 @@ function makeTree(family, app) {
   list.addEventListener("click", (event) => {
     const leaf = leafOf(event);
     if (!leaf) return;
+    clearTimeout(rest);
+    card.hide();
     to(leaf);
     if (leaf.more || event.target.closest(".sael-sv-fold")) unfold(leaf);
     else if (event.target.closest(".sael-sv-here")) app.centre(leaf.place, leaf.latent);
