@@ -208,13 +208,13 @@ function mapView(node, points, { model, page, signal, kept }) {
   }
   function recolour() {
     const name = model.get("color");
-    if (app.scale?.column?.name !== name) {
-      app.scale = new Scale(points, points.columns.find((column) => column.name === name && column.kind !== "text") ?? points.columns.find((column) => column.kind !== "text"));
+    const fresh = app.scale?.column?.name !== name;
+    if (fresh) app.scale = new Scale(points, points.columns.find((column) => column.name === name && column.kind !== "text") ?? points.columns.find((column) => column.kind !== "text"));
+    colours = look(node, app.scale);
+    if (fresh) {
       refilter();
-      list.refresh();
       detail.show();
     }
-    colours = look(node, app.scale);
     legend.show(app.scale, colours.dark);
     const { column } = app.scale;
     top.setAttribute("aria-label", `Map of ${count(points.size)} latents of ${points.names.join(", ")}, ${METHODS[points.method] ?? points.method} by ${points.metric}${column ? `, coloured by ${column.name.replaceAll("_", " ")}` : ""}. Arrows go from point to point, Enter selects.`);
