@@ -50,7 +50,7 @@ def train(width: int, seed: int, acts: sl.Activations, work: Path) -> tuple[sl.T
     """Train one SAE, or go on where an earlier call stopped; return the run and the seconds it took."""
     checkpoint = work / f"w{width}-s{seed}"
     started = time.monotonic()
-    if checkpoint.exists():
+    if (checkpoint / "latest.json").is_file():  # a run stopped before its first checkpoint left none
         run = sl.resume(checkpoint, acts)
     else:
         run = sl.train(sl.BatchTopK(d_sae=width, k=K), acts, epochs=EPOCHS, seed=seed, checkpoint=checkpoint)
