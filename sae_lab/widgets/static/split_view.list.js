@@ -29,10 +29,7 @@ function makePicker(family, app) {
   const node = h("nav", { class: "sael-sv-list", "aria-label": "Latents to choose from" },
     h("div", { class: "sael-sv-tools" }, search, h("div", { class: "sael-sv-line" }, which, order), h("div", { class: "sael-sv-total" }, total, what)), box);
 
-  const value = (latent) => ({
-    splits: family.splits(place, latent), heirs: family.heirs[place][latent],
-    number: family.splits(place, latent), novel: family.splits(place, latent),
-  })[sort];
+  const value = (latent) => (sort === "heirs" ? family.heirs[place][latent] : family.splits(place, latent));
   function refresh() {
     const { named, width } = family.places[place];
     const hit = query ? words.map((word) => word.includes(query)) : null;
