@@ -152,7 +152,7 @@ function makeCharts(path) {
     const frontier = others.map((r, i) => `${i ? "L" : "M"}${x(r.l0).toFixed(1)} ${y(r.fvu).toFixed(1)}`).join("");
     still.replaceChildren(
       ...axes(panels[0], 6),
-      ...below(bottom, ticksOf(x.low, x.high, Math.max(2, Math.floor(width / 110))), "L0, active latents per row"),
+      ...below(bottom, ticksOf(x.low, x.high, Math.max(3, Math.floor(width / 80))), "L0, active latents per row"),
       svg("path", { class: "sael-cv-frontier", d: frontier }),
       ...phaseLines((i) => x(path.l0[i]), (i) => y(path.fvu[i])),
       ...others.flatMap((r) => {

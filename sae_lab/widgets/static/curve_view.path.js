@@ -103,7 +103,8 @@ class Path {
       const by = (of) => steps.filter((s) => Number.isFinite(of(s))).sort((a, b) => of(a) - of(b)).slice(0, NOTABLE);
       for (const step of by((s) => this.change("fvu", s))) if (this.change("fvu", step) < 0) put(step, "FVU falls most");
       if (action === "swap") {
-        for (const step of by((s) => -this.ids("removed", s).length - this.ids("inserted", s).length).slice(0, 3)) put(step, "largest group");
+        const size = (s) => this.ids("removed", s).length + this.ids("inserted", s).length;
+        for (const step of by((s) => -size(s)).slice(0, 3)) if (size(step) > 2) put(step, "largest groups");
         for (const step of by((s) => -this.change("fvu", s)).slice(0, 2)) if (this.change("fvu", step) > 0) put(step, "FVU rises most");
       }
     }
