@@ -295,7 +295,8 @@ def test_a_twin_given_to_stitch_is_printed_beside_the_share(acts):
         twin = twin_of(base, 0.02)
         st = sl.stitch(small, large, acts, twin=twin, progress=False)
         assert st.control_share == 0
-        assert "same width, other seed: 0.0%" in repr(st)
+        assert "same width, other seed: 0.0% and 0.0%" in repr(st)
+        assert st.control_share_by_gain == 0
         assert st.controls(progress=False).frame.loc["same width, other seed", "novel_share"] == 0
     twin = twin_of(small, 3.0)
     st = sl.stitch(small, large, acts, twin=twin, progress=False)

@@ -169,6 +169,7 @@ def _seed_row(st: Stitching) -> dict[str, Any]:
     row = dict.fromkeys(COLUMNS, NAN) | {"control": "same width, other seed", "n_latents": 0}
     if not np.isnan(st.control_share):
         shares = {"novel_share": st.control_share, "novel_low": st.control_low, "novel_high": st.control_high}
+        shares["novel_share_by_gain"] = st.control_share_by_gain
         return row | shares | {"note": "from stitch(..., twin=...); controls(twin=...) adds the AUC"}
     widths = " or ".join(f"{width:,}" for width in dict.fromkeys((st.d_small, st.d_large)))
     how = f"not known: pass controls(twin=...), an SAE with {widths} latents that differs by its seed only"

@@ -24,7 +24,7 @@ from sae_lab.studies.stitching._groups import swap_groups
 from sae_lab.studies.stitching._pair import check_pair, names_of, prepared
 from sae_lab.studies.stitching._roc import area_samples, chosen_threshold, interval, roc
 from sae_lab.studies.stitching._stitching import DEAD, NOVEL, RECONSTRUCTION, UNDECIDED, Stitching
-from sae_lab.studies.stitching._twin import base_of, check_twin, same_width_share
+from sae_lab.studies.stitching._twin import base_of, check_twin, share_with_interval
 
 if TYPE_CHECKING:
     from sae_lab.activations import Activations
@@ -115,6 +115,7 @@ def stitch(
     check_inputs(large, acts, None)
     if twin is not None:
         check_twin(twin, small, large)
+        check_inputs(twin, acts, None)
     documents = by_document(acts, max_rows, seed)
     small_name, large_name = names_of(small, large)
     a, b = (prepared(sae, documents.acts, seed) for sae in (small, large))
@@ -141,11 +142,16 @@ def stitch(
         grouping,
     )
     control: dict[str, Any] = {}
+    interrupted = sums.interrupted
     if twin is not None and not sums.interrupted:
-        share = same_width_share(
-            base_of(twin, a, b), twin, documents.acts, found["threshold"], batch_size, seed, progress
+        options: dict[str, Any] = {"batch_size": batch_size, "bootstrap": bootstrap, "seed": seed, "progress": progress}
+        other = stitch(
+            base_of(twin, a, b), twin, documents.acts, threshold=found["threshold"], grouping="star", **options
         )
-        control = dict(zip(("control_share", "control_low", "control_high"), share, strict=True))
+        share, low, high = share_with_interval(other.novel_by_cosine[other.large_alive])
+        control = {"control_share": share, "control_low": low, "control_high": high}
+        control["control_share_by_gain"] = other.novel_share_by_gain
+        interrupted = other.interrupted
     return Stitching(
         small_name=small_name,
         small_sae=small.fingerprint,
@@ -159,7 +165,7 @@ def stitch(
         grouping=grouping,
         bias=bias,
         seed=seed,
-        interrupted=sums.interrupted,
+        interrupted=interrupted,
         fvu_small=sums.small.fvu,
         fvu_large=sums.large.fvu,
         l0_small=sums.small_activity.l0,

@@ -64,7 +64,7 @@ class Stitching(Result):
     seed: int
     """Decided the bootstrap samples and, with `max_rows`, the rows."""
     interrupted: bool
-    """Whether Ctrl-C ended the pass before all rows were read."""
+    """Whether Ctrl-C ended the pass, or that of the twin, before all rows were read."""
     fvu_small: float
     """FVU of the smaller SAE on the rows."""
     fvu_large: float
@@ -112,6 +112,8 @@ class Stitching(Result):
     """Lower end of its 95 % interval."""
     control_high: float = float("nan")
     """Upper end."""
+    control_share_by_gain: float = float("nan")
+    """Share of the twin's live latents whose gain is surely positive."""
     acts: Activations | None = None
     """The activations, for `curve` and `controls`; not saved."""
     model: Model | None = None
@@ -186,17 +188,18 @@ class Stitching(Result):
 
     @property
     def novel_share_interval(self) -> tuple[float, float]:
-        """95 % interval of `novel_share` (Wilson; the latents taken as a sample)."""
+        """95 % interval of `novel_share` (Wilson)."""
         from sae_lab.studies.stitching._twin import share_with_interval
 
         return share_with_interval(self.novel_by_cosine[self.large_alive])[1:]
 
     @property
     def shares_in_words(self) -> str:
-        """The share of novel latents with its yardstick, the same between two seeds of one width."""
+        """The shares of novel latents with their yardstick, the same between two seeds of one width."""
         known = not np.isnan(self.control_share)
-        control = f"{self.control_share:.1%}" if known else "not measured"
-        return f"{self.novel_share:.1%} novel by cosine (same width, other seed: {control})"
+        control = f"{self.control_share:.1%} and {self.control_share_by_gain:.1%}" if known else "not measured"
+        shares = f"{self.novel_share:.1%} novel by cosine, {self.novel_share_by_gain:.1%} by gain"
+        return f"{shares} (same width, other seed: {control})"
 
     @property
     def frame(self) -> pd.DataFrame:
