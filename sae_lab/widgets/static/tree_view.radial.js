@@ -37,7 +37,7 @@ function placeRadially(root, width, least, pill) {
   Object.assign(root, { x: 0, y: 0, side: 0 });
   sides.forEach((side, which) => {
     const sign = which ? -1 : 1,
-      { at, gap, reach } = rings[which],
+      { at, least: clear, reach } = rings[which],
       sag = Math.min(90, 0.55 * (at[1] ?? 0));
     const bend = (y) => sag * (1 - Math.sqrt(1 - 0.9 * Math.min(1, (y / half) ** 2))); // rings are round: nearer at the ends
     let top = (-spread * (side.length ? total(side) : 0)) / 2;
@@ -51,7 +51,7 @@ function placeRadially(root, width, least, pill) {
       item.y = item.children.length ? (item.children[0].y + item.children.at(-1).y) / 2 : from + size / 2;
       item.side = sign;
       item.x = sign * (at[item.depth] - bend(item.y));
-      const end = item.children.length ? Math.min(...item.children.map((child) => Math.abs(child.x))) - gap : reach;
+      const end = item.children.length ? Math.min(...item.children.map((child) => Math.abs(child.x))) - clear : reach;
       item.room = Math.max(0, end - Math.abs(item.x) - 10);
     };
     for (const item of side) {
@@ -95,7 +95,7 @@ function makeRings(sides, width, pill) {
       at.push(from + gap);
       from += gap + 10 + label;
     }
-    return { at, gap, reach };
+    return { at, least, reach };
   });
 }
 
