@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
 SHAPES = ("circle", "triangle-up", "square", "cross", "diamond")
 UNKNOWN = "#B8B8B8"
-SKEWED = 100.0  # a column whose largest value is so many times its median is drawn by its logarithm
+RANGE = (0.01, 0.99)  # quantiles at the ends of the colour scale
+SKEWED = 20.0  # a column whose largest value is so many times its median is drawn by its logarithm
 
 
 def figure(latents: LatentMap, color: str) -> go.Figure:
@@ -49,7 +50,11 @@ def figure(latents: LatentMap, color: str) -> go.Figure:
         xaxis={"visible": False},
         yaxis={"visible": False, "scaleanchor": "x"},
         plot_bgcolor="rgba(0,0,0,0)",
-        legend={"title": color, "itemsizing": "constant"},
+        legend={"title": color, "itemsizing": "constant"}
+        if plain
+        else {"orientation": "h", "y": 0, "itemsizing": "constant"},
+        showlegend=plain or len(drawing.data) > 1,  # the colour bar says the rest
+        margin={"l": 10, "r": 10, "t": 50, "b": 10},
         height=620,
     )
     return drawing
@@ -66,7 +71,8 @@ def _numbers(latents: LatentMap, column: pd.Series) -> Iterator[go.Scattergl]:
         known = np.isfinite(shown)
     if not known.all():
         yield _trace(latents, ~known, column, f"no {title}", color=UNKNOWN)
-    marks: dict[str, Any] = {"colorscale": "Cividis", "cmin": shown[known].min(), "cmax": shown[known].max()}
+    low, high = np.quantile(shown[known], RANGE) if known.any() else (0, 1)  # a few extremes would leave one colour
+    marks: dict[str, Any] = {"colorscale": "Cividis", "cmin": low, "cmax": high}
     for i, name in enumerate(latents.names):
         mine = known & (latents.which == i)
         if mine.any():
