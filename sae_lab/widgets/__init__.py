@@ -52,7 +52,6 @@ def _curve(curve: Any, **options: Any) -> Any:
 
 def _dashboard(profiles: Any, **options: Any) -> Any:
     from sae_lab.widgets.dashboard import Dashboard
-    from sae_lab.widgets.explorer import Explorer
 
     return Dashboard(profiles, **options)
 
