@@ -277,7 +277,8 @@ def test_an_sae_alone_has_a_map_without_them(sae):
     assert found.columns["density"].isna().all()
     assert set(found.labels) == {""}
     with pytest.raises(BadInput, match="give profiles"):
-        found.plot()
+        found.plot("density")
+    assert "coloured by sae" in found.plot().layout.title.text
     assert len(found.plot("cluster").data) > 1
 
 

@@ -184,11 +184,11 @@ class LatentMap(Result):
                 columns = _columns.with_column(columns, str(name), _columns.taken(frame[name], rows))
         return replace(self, columns=columns)
 
-    def plot(self, color: str = "density") -> go.Figure:
-        """The map as a plain plotly Figure, coloured by a column: "cluster", "sae", ... or "density" (default)."""
+    def plot(self, color: str | None = None) -> go.Figure:
+        """The map as a plain plotly Figure, coloured by a column; by density, or the SAE where that is unknown."""
         from sae_lab.studies.latent_maps._figure import figure
 
-        return figure(self, color)
+        return figure(self, color or ("density" if self.columns["density"].notna().any() else "sae"))
 
     def save(self, path: Path | str) -> Path:
         """Write the map to the folder `path`, atomically; return the path."""
