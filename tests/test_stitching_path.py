@@ -43,10 +43,14 @@ def curve(stitching):
     return stitching.curve(progress=False)
 
 
-@pytest.mark.parametrize("bias", ["linear", "small", "refit"])
-@pytest.mark.parametrize("grouping", ["components", "star"])
-def test_every_state_equals_an_ordinary_evaluation_of_its_hybrid(acts, bias, grouping):
-    st = sl.stitch(*with_orphan_and_dead(), acts, threshold=0.6, bias=bias, grouping=grouping, progress=False)
+@pytest.mark.parametrize(
+    "options",
+    [{"bias": bias, "grouping": kind} for bias in ("linear", "small", "refit") for kind in ("components", "star")]
+    + [{"insert": "gain"}, {"insert": "gain", "grouping": "star"}],
+    ids=lambda options: "-".join(options.values()),
+)
+def test_every_state_equals_an_ordinary_evaluation_of_its_hybrid(acts, options):
+    st = sl.stitch(*with_orphan_and_dead(), acts, threshold=0.6, progress=False, **options)
     curve = st.curve(progress=False)
     for step in range(curve.n_steps + 1):
         hybrid = st.hybrid(step)
@@ -54,6 +58,21 @@ def test_every_state_equals_an_ordinary_evaluation_of_its_hybrid(acts, bias, gro
         assert curve.fvu[step] == pytest.approx(measured["fvu"], rel=1e-5)
         assert curve.l0[step] == pytest.approx(measured["l0"], abs=1e-9)
         assert curve.n_latents[step] == hybrid.d_sae
+
+
+def test_the_path_can_insert_what_surely_lowers_the_error_and_swap_all_else(acts, stitching, tmp_path):
+    # no latent is below this threshold, so the cosine rule would insert nothing
+    st = sl.stitch(*with_orphan_and_dead(), acts, threshold=0.01, insert="gain", grouping="star", progress=False)
+    assert not st.novel_by_cosine.any()
+    curve = st.curve(progress=False)
+    inserted = [curve.inserted[i][0] for i, action in enumerate(curve.action) if action == "insert"]
+    assert sorted(inserted) == np.flatnonzero(st.kind == 0).tolist() != []
+    moved = [latent for step in curve.inserted for latent in step]
+    assert sorted(moved) == list(range(st.d_large))
+    swapped = (st.kind != 0) & st.large_alive
+    assert (st.group[swapped] == st.small_group[st.partner[swapped]]).all()
+    assert type(st).load(st.save(tmp_path / "st")).insert == curve.insert == "gain"
+    assert stitching.insert == "cosine"
 
 
 def test_the_path_begins_at_the_small_and_ends_at_the_large_sae(acts, stitching, curve):

@@ -42,6 +42,7 @@ def stitch_chain(
     *,
     twins: Twins | None = None,
     threshold: float | str = "auto",
+    insert: str = "cosine",
     grouping: str = "components",
     bias: str = "linear",
     model: Model | None = None,
@@ -67,7 +68,7 @@ def stitch_chain(
         each other, so a share without one says little.
     threshold
         As in `stitch`; "auto" reads each step's own off its ROC.
-    grouping, bias, model, max_rows, batch_size, bootstrap, seed
+    insert, grouping, bias, model, max_rows, batch_size, bootstrap, seed
         As in `stitch`.
     progress
         Whether to show progress. Ctrl-C gives the chain of the steps that are done, the last one on fewer rows.
@@ -86,7 +87,7 @@ def stitch_chain(
     """
     saes = list(saes)
     _check_family(saes)
-    check_options(threshold, grouping, bias)
+    check_options(threshold, grouping, bias, insert)
     check_counts(1, batch_size=batch_size, **({} if max_rows is None else {"max_rows": max_rows}))
     check_counts(20, bootstrap=bootstrap)
     check_counts(0, seed=seed)
@@ -98,7 +99,13 @@ def stitch_chain(
         check_inputs(twin, acts, None)
     documents = by_document(acts, max_rows, seed)
 
-    options: dict[str, Any] = {"threshold": threshold, "grouping": grouping, "bias": bias, "model": model}
+    options: dict[str, Any] = {
+        "threshold": threshold,
+        "insert": insert,
+        "grouping": grouping,
+        "bias": bias,
+        "model": model,
+    }
     options |= {"max_rows": max_rows, "batch_size": batch_size, "bootstrap": bootstrap, "seed": seed}
     stitchings: list[Stitching] = []
     for small, large in itertools.pairwise(saes):

@@ -38,7 +38,7 @@ class Curve(Result):
     large_sae: str
     """Its fingerprint."""
     threshold: float
-    """Cosine below which latents were inserted, and from which on they were swapped."""
+    """Cosine below which latents count as novel by cosine, and from which on two latents are linked for a swap."""
     grouping: str
     """How swap groups were made: "components" or "star"."""
     bias: str
@@ -69,6 +69,8 @@ class Curve(Result):
     """(n_states,) float32: mean cosine of the latents moved by the step with their best partners; NaN at the start."""
     reference: dict[str, list[Any]]
     """The columns of `references`."""
+    insert: str = "cosine"
+    """What was inserted: latents novel by "cosine", or by "gain"; all others were swapped."""
 
     def __post_init__(self) -> None:
         for name, value in self._arrays().items():

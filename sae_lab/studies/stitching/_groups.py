@@ -39,7 +39,7 @@ def swap_groups(
     partner, cosine
         (d_large,): best live latent of the small SAE, and its cosine.
     swapped
-        (d_large,) bool: live and not novel by cosine.
+        (d_large,) bool: live and not novel.
     small_alive
         (d_small,) bool.
 

@@ -61,6 +61,7 @@ def assembled(stitching: Stitching, steps: Sequence[Step], step: int, bias: Tens
         "step": step,
         "steps": len(steps) - 1,
         "threshold": stitching.threshold,
+        "insert": stitching.insert,
         "grouping": stitching.grouping,
         "bias": stitching.bias,
         "share_of_large": share,

@@ -1,6 +1,6 @@
 """The order in which latents move on the way from the small SAE to the large one.
 
-First every latent that is novel by cosine is inserted, one a step, the largest gain first. Then the swap groups:
+First every novel latent (by cosine or by gain) is inserted, one a step, the largest gain first. Then the swap groups:
 a group's small latents go out and its large latents come in, the best mean cosine first. Last the orphans, small
 latents that resemble nothing in the large SAE, are dropped, one a step, so that the path lands on the large SAE.
 Inserting first and swapping then is the paper's order as we understand it [R]; the order within each phase is ours
@@ -39,7 +39,7 @@ def steps_of(stitching: Stitching) -> list[Step]:
     st = stitching
     nothing = float("nan")
     steps = [Step("start", [], [], nothing)]
-    novel = np.flatnonzero(st.novel_by_cosine)
+    novel = np.flatnonzero(st.large_alive & (st.group < 0))
     novel = novel[np.argsort(-st.gain[novel], kind="stable")]
     steps += [Step("insert", [j], [], float(st.cosine[j])) for j in novel.tolist()]
     count = int(st.group.max(initial=-1)) + 1

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from sae_lab.models import Model
 
 GROUPINGS = ("components", "star")
+INSERTS = ("cosine", "gain")
 BIASES = ("linear", "small", "refit")
 
 
@@ -40,6 +41,7 @@ def stitch(
     acts: Activations | Any,
     *,
     threshold: float | str = "auto",
+    insert: str = "cosine",
     grouping: str = "components",
     bias: str = "linear",
     model: Model | None = None,
@@ -67,9 +69,13 @@ def stitch(
         reads it off the ROC against the sign of the gain, where it tells the two sorts apart best (ours; look at
         `.plot()`). The paper's is reported second-hand as 0.7 for GPT-2 and 0.4 for Gemma Scope: it does not
         carry over from one model to another.
+    insert
+        What `.curve()` inserts, all other latents being swapped: "cosine" those below the threshold, as the paper
+        does as far as we know; "gain" those whose gain is surely positive, which is the definition itself (ours).
+        Where the threshold lets many through that only raise the error, "gain" gives the better path.
     grouping
         How swap groups are made (ours): "components" links every pair whose cosine reaches the threshold, "star"
-        each latent of the larger SAE with its best partner only.
+        each latent of the larger SAE with its best partner only. A latent that is swapped always has its best partner.
     bias
         The decoder bias along `.curve()` (ours): "linear" goes from the smaller SAE's to the larger one's with the
         share of the larger one's latents, "small" keeps the smaller one's, "refit" takes the best at each step.
@@ -105,7 +111,7 @@ def stitch(
         one of the SAEs ever fires.
     """
     check_pair(small, large)
-    check_options(threshold, grouping, bias)
+    check_options(threshold, grouping, bias, insert)
     check_counts(1, batch_size=batch_size)
     check_counts(20, bootstrap=bootstrap)
     check_counts(0, seed=seed)
@@ -131,12 +137,13 @@ def stitch(
             raise BadInput(f"no latent of {name} fires on these {sums.small.rows:,} rows: are they of another site?")
     cosine, partner = best_partners(a, b, small_alive)
     found = judged(sums, cosine, large_alive, threshold, bootstrap, seed)
+    novel = cosine < found["threshold"] if insert == "cosine" else found["kind"] == NOVEL
     group, small_group = swap_groups(
         a,
         b,
         partner,
         cosine,
-        large_alive & (cosine >= found["threshold"]),
+        large_alive & ~novel,
         small_alive,
         found["threshold"],
         grouping,
@@ -162,6 +169,7 @@ def stitch(
         n_rows=sums.small.rows,
         n_documents=documents.n_documents if not sums.interrupted else _documents_read(documents, sums.small.rows),
         threshold_source="auto" if threshold == "auto" else "given",
+        insert=insert,
         grouping=grouping,
         bias=bias,
         seed=seed,
@@ -176,21 +184,22 @@ def stitch(
         small_group=small_group,
         density_small=sums.small_activity.density.float().numpy(),
         density_large=sums.large_activity.density.float().numpy(),
-        acts=acts,
+        acts=documents.acts,
         model=model,
         **found,
         **control,
     )
 
 
-def check_options(threshold: Any, grouping: Any, bias: Any) -> None:
-    """Refuse a threshold outside (0, 1), and groupings and biases that do not exist."""
+def check_options(threshold: Any, grouping: Any, bias: Any, insert: Any = "cosine") -> None:
+    """Refuse a threshold outside (0, 1), and groupings, biases and rules that do not exist."""
     is_number = isinstance(threshold, int | float) and not isinstance(threshold, bool)
     if threshold != "auto" and not (is_number and math.isfinite(threshold) and 0 < threshold < 1):
         raise BadInput(
             f"threshold={threshold!r} cannot be used: give a cosine between 0 and 1, both excluded, or 'auto'"
         )
-    for name, value, known in (("grouping", grouping, GROUPINGS), ("bias", bias, BIASES)):
+    rules = (("insert", insert, INSERTS), ("grouping", grouping, GROUPINGS), ("bias", bias, BIASES))
+    for name, value, known in rules:
         if value not in known:
             raise BadInput(f"{name}={value!r} cannot be used: give one of {', '.join(map(repr, known))}")
 

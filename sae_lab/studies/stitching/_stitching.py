@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from sae_lab._results import Result
+from sae_lab.studies.stitching._twin import share_with_interval
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -93,7 +94,7 @@ class Stitching(Result):
     kind: np.ndarray
     """(d_large,) int8, by the gain's interval: 0 novel (above 0), 1 reconstruction (below 0), 2 undecided, 3 dead."""
     group: np.ndarray
-    """(d_large,) int32: swap group; -1 for latents that are novel by cosine, and for dead ones."""
+    """(d_large,) int32: swap group; -1 for latents that the path inserts, and for dead ones."""
     small_group: np.ndarray
     """(d_small,) int32: swap group; -1 for orphans (no latent of the larger SAE resembles them) and dead ones."""
     density_small: np.ndarray
@@ -106,6 +107,8 @@ class Stitching(Result):
     """(n,) float64: share of the reconstruction latents (by gain) whose cosine is below the threshold."""
     roc_true_positive_rate: np.ndarray
     """(n,) float64: share of the novel latents (by gain) whose cosine is below the threshold."""
+    insert: str = "cosine"
+    """What the path inserts: latents novel by "cosine", or by "gain"; all others it swaps."""
     control_share: float = float("nan")
     """Share novel by cosine between two SAEs of one width and different seeds (`twin`); NaN when none was given."""
     control_low: float = float("nan")
@@ -115,7 +118,7 @@ class Stitching(Result):
     control_share_by_gain: float = float("nan")
     """Share of the twin's live latents whose gain is surely positive."""
     acts: Activations | None = None
-    """The activations, for `curve` and `controls`; not saved."""
+    """The activations that were read, for `curve` and `controls`; not saved."""
     model: Model | None = None
     """The model, for cross-entropy along the path; not saved."""
 
@@ -189,15 +192,13 @@ class Stitching(Result):
     @property
     def novel_share_interval(self) -> tuple[float, float]:
         """95 % interval of `novel_share` (Wilson)."""
-        from sae_lab.studies.stitching._twin import share_with_interval
-
         return share_with_interval(self.novel_by_cosine[self.large_alive])[1:]
 
     @property
     def shares_in_words(self) -> str:
         """The shares of novel latents with their yardstick, the same between two seeds of one width."""
-        known = not np.isnan(self.control_share)
-        control = f"{self.control_share:.1%} and {self.control_share_by_gain:.1%}" if known else "not measured"
+        seeds = f"{self.control_share:.1%} and {self.control_share_by_gain:.1%}"
+        control = "not measured" if np.isnan(self.control_share) else seeds
         shares = f"{self.novel_share:.1%} novel by cosine, {self.novel_share_by_gain:.1%} by gain"
         return f"{shares} (same width, other seed: {control})"
 
@@ -224,8 +225,8 @@ class Stitching(Result):
                 "density": self.density_large,
             }
         )
-        shown = ("threshold", "novel_share", "novel_share_by_gain", "control_share", "auc", "n_dead_large")
-        table.attrs |= {name: getattr(self, name) for name in shown}
+        for name in ("threshold", "novel_share", "novel_share_by_gain", "control_share", "auc", "n_dead_large"):
+            table.attrs[name] = getattr(self, name)
         return table
 
     def _summary(self) -> str:
@@ -255,12 +256,10 @@ class Stitching(Result):
             `sl.load_sae("demo", width=..., seed=1)`, where there is one. Without it that row is NaN and says so.
         acts
             Rows for the twin; None takes those of the stitching.
-        batch_size, bootstrap
+        batch_size, bootstrap, progress
             As for `stitch`.
         seed
             Decides the shuffles, the random directions and the samples.
-        progress
-            Whether to show progress.
 
         Raises
         ------

@@ -82,6 +82,7 @@ def trace(
         fvu=walked["fvu"],
         ce=costs[0],
         reference=references,
+        insert=stitching.insert,
     )
 
 
