@@ -53,12 +53,17 @@ def widget_page(widget: Any, path: Path | str, *, title: str | None = None, head
 
     # With the defaults dropped, a widget's own module would be: anywidget makes it the default of its trait.
     state = dependency_state([widget], drop_defaults=False)
-    heading = title if heading is None else heading
+    text = state_page(
+        state, widget.model_id, title=title or repr(widget), heading=title if heading is None else heading
+    )
+    return _write(path, text)
+
+
+def state_page(state: Mapping[str, Any], model_id: str, *, title: str, heading: str | None = None) -> str:
+    """The text of a page that shows one of the widgets of a saved state."""
     above = f"<h1>{html.escape(heading)}</h1>\n" if heading else ""
-    name = html.escape(title or repr(widget))
-    missing = f"<noscript><p>{name}: this page is drawn by its JavaScript.</p></noscript>"
-    body = f'<main class="page">\n{above}{view_tag(widget.model_id)}\n{missing}\n</main>'
-    return _write(path, title or repr(widget), body, state=state)
+    missing = f"<noscript><p>{html.escape(title)}: this page is drawn by its JavaScript.</p></noscript>"
+    return _page(title, f'<main class="page">\n{above}{view_tag(model_id)}\n{missing}\n</main>', state=state)
 
 
 def notebook_page(notebook: Path | str | NotebookNode, path: Path | str, *, title: str | None = None) -> Path:
@@ -102,7 +107,8 @@ def notebook_page(notebook: Path | str | NotebookNode, path: Path | str, *, titl
     drawn = _cells.draw(node, saved, folder)
     body = f'<main class="page notebook">\n{drawn.body}\n</main>'
     scripts = _plotly() if drawn.has_plots else ()
-    return _write(path, title or drawn.title or "Notebook", body, state=_needed(saved, drawn.models), scripts=scripts)
+    state = _needed(saved, drawn.models)
+    return _write(path, _page(title or drawn.title or "Notebook", body, state=state, scripts=scripts))
 
 
 def view_tag(model_id: str) -> str:
@@ -116,7 +122,7 @@ def json_text(value: Any) -> str:
     return json.dumps(value, separators=(",", ":")).replace("<", "\\u003c")
 
 
-def _write(path: Path | str, title: str, body: str, *, state: Mapping[str, Any], scripts: Iterable[str] = ()) -> Path:
+def _page(title: str, body: str, *, state: Mapping[str, Any], scripts: Iterable[str] = ()) -> str:
     parts = [
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">',
@@ -127,9 +133,13 @@ def _write(path: Path | str, title: str, body: str, *, state: Mapping[str, Any],
     saved = {"version_major": 2, "version_minor": 0, "state": state}
     parts.append(f'<script type="{WIDGET_STATE}">{json_text(saved)}</script>')
     parts += [f"<script>{_script_text(script)}</script>" for script in (*scripts, _file("host.js"))]
+    return "\n".join(parts) + "\n</body>\n</html>\n"
+
+
+def _write(path: Path | str, text: str) -> Path:
     path = Path(path)
     with atomic_file(path) as temporary:
-        temporary.write_text("\n".join(parts) + "\n</body>\n</html>\n", encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8")
     return path
 
 

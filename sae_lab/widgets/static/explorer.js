@@ -25,6 +25,8 @@ function explorer(node, block, { model, host, signal, page }) {
     last = views.map((_, i) => pool(i)[0] ?? 0); // what each view showed last, to come back to
   const heard = h("div", { class: "sael-hidden", "aria-live": "polite" });
 
+  // SAEs of one name are told apart by their size
+  const nameOf = ({ name, size }) => (views.some((view) => view.name === name && view.size !== size) ? `${name}, ${count(size)} latents` : name);
   const go = (level, latent) => select(model, levels.list[level].sae, [latent]);
   const meta = levels.list.length > 1 ? makeMeta({ levels, go, random: surprise }) : null;
   const dashboards = views.filter((view) => view.child !== null).map((view) => childPlace(children[view.child], host, signal));
@@ -35,7 +37,7 @@ function explorer(node, block, { model, host, signal, page }) {
     main,
     panels.map((panel) => ({ kind: panel.kind, node: childPlace(children[panel.child], host, signal) })),
   );
-  const which = tabRow("SAE shown", views.map((view) => view.name), (i) => select(model, views[i].sae, [last[i]]), "sael-x-views");
+  const which = tabRow("SAE shown", views.map(nameOf), (i) => select(model, views[i].sae, [last[i]]), "sael-x-views");
   const surpriser = h("button", { type: "button", class: "sael-button sael-x-surprise", title: "A random latent", onclick: surprise }, icon("random"), "Surprise me");
   node.append(
     h(
