@@ -79,7 +79,7 @@ class Explorer(Selectable):
     _parts = ("block", "dashboard.text", "explorer.data", "explorer.parts", "explorer.meta", "explorer.layout")
 
     data = binary()
-    children = traitlets.List().tag(
+    children: traitlets.List[Any] = traitlets.List().tag(
         sync=True, to_json=lambda widgets, _: [f"anywidget:{w.model_id}" for w in widgets], from_json=None
     )
     height = traitlets.Int(880).tag(sync=True)
