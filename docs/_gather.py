@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import functools
 import hashlib
 import json
 from pathlib import Path
 
 TOKENS = 30_000  # of the demo corpus, for the home page's dashboard
 LATENTS = 100  # whose details it carries
-LATENT: int | None = 765  # shown first: compass directions; None takes the strongest of neither rare nor frequent
+TOKEN = " west"  # the latent shown first is the one that fires on it most surely
 
 
 def write_quickstart(root: Path, target: Path) -> None:
@@ -72,14 +73,33 @@ def dashboard_state() -> dict:
     """The state of a dashboard of the demo SAE, profiled on a little of the demo corpus."""
     import sae_lab as sl
 
+    model, acts = demo_activations()
+    profiles = profiles_of(sl.load_sae("demo"), acts, model)
+    return saved_state(sl.Dashboard(profiles, latent_for(profiles, TOKEN), latents=LATENTS))
+
+
+@functools.cache
+def demo_activations():
+    """The demo model, and its activations on a little of the demo corpus: what takes long, so once a build."""
+    import sae_lab as sl
+
     model, texts = sl.load_model("demo"), sl.load_corpus("demo", split="test")
-    acts = sl.harvest(model, texts, site="layers.9", max_tokens=TOKENS, progress=False)
-    profiles = sl.profile(sl.load_sae("demo"), acts, model, progress=False)
-    profiles = dataclasses.replace(profiles, prompt=None)  # no kernel stands behind the page
-    table = profiles.frame
-    telling = table[table["density"].between(0.001, 0.01)].sort_values("max_activation")
-    latent = int(telling["latent"].iloc[-1]) if LATENT is None and len(telling) else int(LATENT or 0)
-    return saved_state(sl.Dashboard(profiles, latent, latents=LATENTS))
+    return model, sl.harvest(model, texts, site="layers.9", max_tokens=TOKENS, progress=False)
+
+
+def profiles_of(sae, acts, model):
+    """Profiles for a page: no kernel stands behind it, so no text can be run."""
+    import sae_lab as sl
+
+    return dataclasses.replace(sl.profile(sae, acts, model, progress=False), prompt=None)
+
+
+def latent_for(profiles, token: str) -> int:
+    """The latent that fires on `token` most surely, of those that fire neither rarely nor often."""
+    found = profiles.find(token)
+    telling = found[found["density"].between(0.0003, 0.02)]
+    chosen = telling if len(telling) else found if len(found) else profiles.frame.sort_values("max_activation")[::-1]
+    return int(chosen["latent"].iloc[0])
 
 
 def widget_tags(record: dict) -> str:

@@ -8,7 +8,8 @@ DOCS = Path(__file__).parent
 ROOT = DOCS.parent
 sys.path[:0] = [str(ROOT), str(DOCS)]
 
-import _gather  # noqa: E402  # found on the path set above
+import _gallery  # noqa: E402  # found on the path set above
+import _gather  # noqa: E402  # likewise
 
 import sae_lab  # noqa: E402  # likewise
 
@@ -35,6 +36,7 @@ STATIC.mkdir(parents=True, exist_ok=True)
 shutil.copyfile(ROOT / "sae_lab" / "widgets" / "static" / "host.js", STATIC / "sael-host.js")
 _gather.write_quickstart(ROOT, DOCS / "quickstart.ipynb")
 _gather.write_dashboard(ROOT, GENERATED / "home.json", GENERATED / "home.html")
+_gallery.write_gallery(ROOT, GENERATED / "gallery.json", GENERATED / "gallery", STATIC / "explorer.html")
 
 # Notebooks come as they are, nothing of them is run here. `make demo` leaves an executed quickstart in build/.
 nb_execution_mode = "off"
@@ -60,8 +62,8 @@ html_context = {"default_mode": "auto"}
 html_theme_options = {
     "navbar_align": "left",
     "show_prev_next": False,
-    "secondary_sidebar_items": {"**": ["page-toc"], "index": []},
+    "secondary_sidebar_items": {"**": ["page-toc"], "index": [], "gallery": []},
     "footer_start": ["copyright"],
     "footer_end": [],
 }
-html_sidebars = {"index": [], "quickstart": [], "testing": []}
+html_sidebars = {"index": [], "gallery": [], "quickstart": [], "testing": []}

@@ -29,6 +29,26 @@ def test_the_home_page_shows_a_live_dashboard_above_the_fold(page, site):
 
 
 @pytest.mark.slow
+def test_the_gallery_is_alive_and_its_first_three_widgets_are_linked(page, site):
+    page.set_viewport_size(VIEW)
+    page.goto((site / "gallery.html").as_uri())
+    for name in ("map", "dashboard", "tree", "curve-view", "split-view", "monitor"):
+        page.locator(f".gallery-widget .sael-{name}").first.wait_for()
+    dashboard = page.locator(".gallery-widget .sael-dashboard")
+    dashboard.locator(".sael-d-row").nth(3).click()
+    latent = dashboard.locator(".sael-d-number").input_value()
+    page.locator(".gallery-widget .sael-tree").get_by_text(f"#{latent}", exact=True).first.wait_for()
+
+
+@pytest.mark.slow
+def test_the_explorer_of_the_gallery_opens_at_what_its_address_names(page, site):
+    page.set_viewport_size(VIEW)
+    page.goto((site / "_static" / "explorer.html").as_uri() + "#m=1")
+    page.locator(".sael-x-meta .sael-x-number").wait_for()
+    assert page.locator(".sael-x-meta .sael-x-number").input_value() == "1"
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["quickstart.html", "api.html", "testing.html", "reference/sae_lab.train.html"])
 def test_a_page_of_the_site_opens_without_a_request_or_an_error(page, site, name):
     page.goto((site / name).as_uri())
