@@ -51,7 +51,7 @@ class MetaSAE(Result):
     used: np.ndarray
     """(F,) bool: the rows it was trained on; not those of length 0, nor those of latents known to be silent."""
     explained_variance: float
-    """1 - sum |d - d'|^2 / sum |d - mean d|^2 over the rows it was trained on."""
+    """``1 - sum |d - d'|^2 / sum |d - mean d|^2`` over the rows it was trained on."""
     l0: float
     """Mean number of meta-latents a row, over the same rows."""
     settings: dict[str, Any]
