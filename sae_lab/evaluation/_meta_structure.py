@@ -77,8 +77,8 @@ def meta_structure(
     DataFrame
         One row a measurement: sae (name), fingerprint, rows_of ("decoder", "random", "shuffled", "gaussian"), rows,
         d_meta, k, l0 (mean active meta-latents), explained_variance
-        (``1 - sum |d - d'|² / sum |d - mean d|²`` over the rows d), dead_share (of the meta-latents, on all rows), steps, seed.
-        `frame.attrs["interrupted"]` says whether Ctrl-C ended it early.
+        (``1 - sum |d - d'|² / sum |d - mean d|²`` over the rows d), dead_share (of the meta-latents, on
+        all rows), steps, seed. `frame.attrs["interrupted"]` says whether Ctrl-C ended it early.
 
     Raises
     ------
