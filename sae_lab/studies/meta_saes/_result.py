@@ -163,7 +163,7 @@ class MetaSAE(Result):
 
     @property
     def frame(self) -> pd.DataFrame:
-        """One row a meta-latent: meta, label, members, density (share of the latents used), max_ and mean_weight."""
+        """One row a meta-latent: meta, label, members, density (share of the latents used), max_weight, mean_weight."""
         return _tables.meta_table(self)
 
     def compare_with_nulls(
