@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sae_lab.saes._config import ARCHITECTURES, SAEConfig
 from sae_lab.saes._cosines import nearest, pairs_above
-from sae_lab.saes._fits import check_fits
+from sae_lab.saes._fits import check_fits, check_same_place
 from sae_lab.saes._load import load_sae
 from sae_lab.saes._sae import SAE, Sparse
 from sae_lab.saes.batch_topk import BatchTopK
@@ -20,6 +20,7 @@ __all__ = [
     "Sparse",
     "TopK",
     "check_fits",
+    "check_same_place",
     "load_sae",
     "nearest",
     "pairs_above",

@@ -1,4 +1,4 @@
-"""Whether an SAE and some activations belong together: asked before every use of both."""
+"""Whether an SAE and some activations, or two SAEs, belong together: asked before every use of both."""
 
 from __future__ import annotations
 
@@ -34,3 +34,21 @@ def check_fits(sae: SAE, acts: Activations) -> None:
                 f"this SAE was trained on {key} {ours!r}, these activations come from {key} {theirs!r}: "
                 f"use activations of {ours!r}, or an SAE trained on {theirs!r}"
             )
+
+
+def check_same_place(one: SAE, other: SAE, otherwise: str) -> None:
+    """Refuse two SAEs that read different activations; `otherwise` ends the message, and says what cannot be done.
+
+    Raises
+    ------
+    Mismatch
+        Their widths, models or sites differ; both are named.
+    """
+    if one.d_in != other.d_in:
+        raise Mismatch(
+            f"{one.name} reads activations of width {one.d_in}, {other.name} of width {other.d_in}: {otherwise}"
+        )
+    for key in ("model", "site"):
+        ours, theirs = one.metadata.get(key), other.metadata.get(key)
+        if ours and theirs and ours != theirs:
+            raise Mismatch(f"{one.name} was trained on {key} {ours!r}, {other.name} on {key} {theirs!r}: {otherwise}")

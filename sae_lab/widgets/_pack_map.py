@@ -31,7 +31,7 @@ def pack(latent_map: LatentMap) -> bytes:
     if len(latent_map.saes) > 1:
         arrays["which"] = latent_map.which.astype("<u2")
     arrays |= _labels(latent_map.labels, words) | _neighbours(latent_map)
-    columns = []
+    columns: list[dict[str, Any]] = []
     for name, values in latent_map.columns.items():
         if str(name) == "sae" and len(latent_map.saes) == 1:
             continue  # one value throughout says nothing

@@ -17,7 +17,7 @@ import torch
 
 from sae_lab._errors import BadInput, Mismatch
 from sae_lab.evaluation import Profiles
-from sae_lab.saes import SAE
+from sae_lab.saes import SAE, check_same_place
 
 LEAST = 4  # points that make a map
 TOKENS = 3  # named in the label of a latent
@@ -43,7 +43,7 @@ def collect(given: Any, profiles: Any) -> Points:
     pairs = _pairs(_listed(given), _listed(profiles) if profiles is not None else [])
     saes = [sae for sae, _ in pairs]
     for one, other in combinations(saes, 2):
-        _check_together(one, other)
+        check_same_place(one, other, "their directions cannot be compared; make a map of each")
     directions, which, latent, known, labels, left_out = [], [], [], [], [], []
     for number, (sae, about) in enumerate(pairs):
         rows = sae.W_dec.detach().float().cpu()
@@ -134,23 +134,6 @@ def _sae_of(profiles: Profiles) -> SAE:
     if profiles.source.fingerprint != profiles.sae:
         raise Mismatch(f"{profiles.name} was changed since it was profiled: call profile() anew")
     return profiles.source
-
-
-def _check_together(one: SAE, other: SAE) -> None:
-    """Directions can be compared only where both SAEs read the same activations."""
-    a, b = (f"{sae.name} ({sae.fingerprint})" for sae in (one, other))
-    if one.d_in != other.d_in:
-        raise Mismatch(
-            f"{a} reads activations of width {one.d_in}, {b} of width {other.d_in}: their directions cannot be "
-            f"compared; make a map of each"
-        )
-    for key in ("model", "site"):
-        first, second = one.metadata.get(key), other.metadata.get(key)
-        if first and second and first != second:
-            raise Mismatch(
-                f"{a} was trained on {key} {first!r}, {b} on {second!r}: their directions cannot be compared; "
-                f"make a map of each"
-            )
 
 
 def _told_apart(saes: list[SAE]) -> list[str]:

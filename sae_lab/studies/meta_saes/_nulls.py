@@ -1,14 +1,6 @@
-"""What explained variance a meta-SAE reaches on rows with no composition to find.
+"""Explained variance of a meta-SAE beside that of its nulls, over seeds.
 
-A dictionary with a quarter as many entries as rows explains something of any rows, the more the fewer rows there
-are; so an EV means nothing without the EV on rows of the same number and width that are made of nothing:
-
-    random     directions drawn evenly from the sphere
-    shuffled   the decoder with each coordinate permuted over the rows: same values in every dimension
-    gaussian   normal rows with the decoder's mean and covariance: same variance in every direction
-
-Random directions and shuffled coordinates are the nulls that third parties used [2]; the Gaussian is ours, and the
-strictest of the three, because it keeps whatever a few large directions explain.
+The nulls are rows of the decoder's number and width that are made of nothing (see `evaluation._null_rows`).
 """
 
 from __future__ import annotations
@@ -19,28 +11,11 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 import torch
-from torch.nn import functional
 
 from sae_lab._errors import BadInput, nearest
 from sae_lab._progress import Progress
+from sae_lab.evaluation._null_rows import NULLS, null_rows
 from sae_lab.studies.meta_saes._fit import Plan, fit
-
-NULLS = ("random", "shuffled", "gaussian")
-
-
-def null_rows(kind: str, rows: torch.Tensor, seed: int) -> torch.Tensor:
-    """Rows like `rows` (n, d) in number and width, without their composition."""
-    generator = torch.Generator().manual_seed(2**32 * (1 + NULLS.index(kind)) + seed)
-    n, d = rows.shape
-    if kind == "random":
-        return functional.normalize(torch.randn(n, d, generator=generator), dim=1)
-    if kind == "shuffled":
-        return torch.stack([column[torch.randperm(n, generator=generator)] for column in rows.T], dim=1)
-    mean = rows.double().mean(dim=0)
-    centred = rows.double() - mean
-    variances, axes = torch.linalg.eigh(centred.T @ centred / (n - 1))
-    spread = axes * variances.clamp_min(0).sqrt()  # an SAE with fewer latents than dimensions has zero variances
-    return (torch.randn(n, d, generator=generator, dtype=torch.float64) @ spread.T + mean).float()
 
 
 def check_nulls(nulls: Sequence[str], seeds: int) -> tuple[str, ...]:

@@ -118,9 +118,9 @@ class Merge(Result):
 
         bundle, arrays = load_bundle(path, KIND)
         try:
-            meta = dict(bundle["merge"])
+            meta: dict[str, Any] = dict(bundle["merge"])
             meta |= {name: [_with_nan(row) for row in meta[name]] for name in ("stages", "originals")}
-            return cls(sae=SAE.load(Path(path) / "sae"), **meta, **arrays)
+            return cls(sae=SAE.load(Path(path) / "sae"), **meta | arrays)
         except (KeyError, TypeError, AttributeError) as error:
             raise CorruptFile(f"{path} does not hold a whole merge ({error}): make it anew with merge()") from error
 

@@ -19,11 +19,12 @@ from torch import Tensor
 from sae_lab._errors import BadInput
 from sae_lab.evaluation._inputs import check_counts, check_inputs
 from sae_lab.saes import SAE
+from sae_lab.studies.stitching._assemble import assembled
 from sae_lab.studies.stitching._documents import by_document
 from sae_lab.studies.stitching._gain import gains
 from sae_lab.studies.stitching._hybrid import PLACE
 from sae_lab.studies.stitching._merge import Merge
-from sae_lab.studies.stitching._merge_parts import Measured, assembled, floors, live, measure
+from sae_lab.studies.stitching._merge_parts import Measured, floors, live, measure
 from sae_lab.studies.stitching._pair import check_pair, prepared
 from sae_lab.studies.stitching._stitch import best_partners, check_options, judged
 from sae_lab.studies.stitching._stitching import NOVEL
@@ -103,7 +104,7 @@ def merge(
     originals: list[dict[str, Any]] = []
     interrupted = False
     for number, sae in enumerate(ready[1:], 1):
-        grown = assembled(ready[:number], latents, b_dec, {"name": f"stage {number - 1}"})
+        grown = assembled(ready[:number], latents, b_dec, "merged", {"name": f"stage {number - 1}"})
         sums = gains(grown, sae, documents, batch_size, progress)
         alive, grown_alive = live(sums.large_activity, sae), live(sums.small_activity, grown)
         if number == 1:
@@ -123,7 +124,7 @@ def merge(
 
     used = ready[: len(latents)]
     facts = _facts(saes[: len(latents)], latents, novel, bias)
-    plain = assembled(used, latents, b_dec, facts)
+    plain = assembled(used, latents, b_dec, "merged", facts)
     sizes = np.cumsum([len(which) for which in latents]).tolist()
     expected = [_same_size(size, originals) for size in sizes]
     lowest = floors(plain, documents.acts, sizes, [one["l0_same_size"] for one in expected], seed)
@@ -135,7 +136,7 @@ def merge(
         row |= {"n_latents": sizes[stage], "l0": l0, "fvu": fvu, **expected[stage]}
         row |= {"l0_matched": l0_matched, "fvu_matched": fvu_matched, "floor": lowest[stage]}
     return Merge(
-        sae=assembled(used, latents, b_dec + biases[-1].to(b_dec.device), facts),
+        sae=assembled(used, latents, b_dec + biases[-1].to(b_dec.device), "merged", facts),
         names=[sae.name for sae in saes[: len(latents)]],
         saes=[sae.fingerprint for sae in saes[: len(latents)]],
         source=np.repeat(np.arange(len(latents), dtype=np.int16), [len(which) for which in latents]),

@@ -1,4 +1,4 @@
-"""Putting latents of several SAEs together, and measuring every stage of that in one pass.
+"""Measuring every stage of a merged SAE in one pass.
 
 The merged SAE's latents stand in the order in which they came in, so each stage is a prefix of the last one, and
 what a stage reconstructs is the sum over its latents only. A decoder bias b more changes the squared error by
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -22,30 +22,12 @@ from sae_lab._progress import Progress
 from sae_lab.evaluation._inputs import row_blocks
 from sae_lab.saes import SAE
 from sae_lab.studies.stitching._gain import active_pairs
-from sae_lab.studies.stitching._hybrid import taken
 
 if TYPE_CHECKING:
     from sae_lab.activations import Activations
 
 FLOOR_ROWS = 16_384  # rows over which the floors are found that bring a stage to a given L0
 BLOCK = 4096
-
-
-def assembled(saes: Sequence[SAE], latents: Sequence[np.ndarray], b_dec: Tensor, metadata: dict[str, Any]) -> SAE:
-    """One SAE of the given latents of each of several SAEs, with the decoder bias `b_dec` (d_in,) float64."""
-    parts = [taken(sae, which, b_dec) for sae, which in zip(saes, latents, strict=True)]
-    W_enc, W_dec, b_enc, threshold = (torch.cat(pieces) for pieces in zip(*parts, strict=True))
-    return SAE(
-        W_enc,
-        W_dec,
-        b_enc,
-        b_dec.float(),
-        gate="threshold",
-        threshold=threshold,
-        center=True,
-        architecture="merged",
-        metadata=metadata,
-    )
 
 
 def with_floor(sae: SAE, floor: float) -> SAE:
@@ -117,20 +99,20 @@ def measure(
 ) -> Measured:
     """Read all rows once; Ctrl-C ends it early."""
     deviations = Deviations()
-    sums = [[Sums(0, torch.zeros(sae.d_in, dtype=torch.float64), 0.0) for _ in sizes] for _ in range(2)]
+    plain, floored = ([Sums(0, torch.zeros(sae.d_in, dtype=torch.float64), 0.0) for _ in sizes] for _ in range(2))
     interrupted = False
     with Progress(len(acts), "measuring the merged SAE", "rows", enabled=progress) as bar, stop_on_interrupt() as stop:
         for start, x in row_blocks(acts, batch_size, sae.device):
             row, latent, value = active_pairs(sae, x)
             deviations.add(x)
-            for size, floor, plain, floored in zip(sizes, lowest, *sums, strict=True):
-                for kept, into in ((latent < size, plain), ((latent < size) & (value > floor), floored)):
+            for size, floor, all_of_it, above in zip(sizes, lowest, plain, floored, strict=True):
+                for kept, into in ((latent < size, all_of_it), ((latent < size) & (value > floor), above)):
                     _count(into, sae, x, row[kept], latent[kept], value[kept])
             bar.advance(len(x))
             if stop.asked and start + len(x) < len(acts):
                 interrupted = True
                 break
-    return Measured(*sums, deviations.rows, deviations.squares, interrupted)
+    return Measured(plain, floored, deviations.rows, deviations.squares, interrupted)
 
 
 def _count(sums: Sums, sae: SAE, x: Tensor, row: Tensor, latent: Tensor, value: Tensor) -> None:

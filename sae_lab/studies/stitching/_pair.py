@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sae_lab._errors import BadInput, Mismatch
+from sae_lab._errors import BadInput
+from sae_lab.saes._fits import check_same_place
 from sae_lab.saes._sae import SAE
 from sae_lab.saes._threshold import with_threshold, with_unit_decoder
 
@@ -35,18 +36,7 @@ def check_pair(small: Any, large: Any) -> None:
     for role, sae in (("small", small), ("large", large)):
         if not isinstance(sae, SAE):
             raise BadInput(f"{role} must be an SAE, not {type(sae).__name__}; the SAE of a TrainingRun is run.sae")
-    if small.d_in != large.d_in:
-        raise Mismatch(
-            f"{small.name} reads activations of width {small.d_in}, {large.name} of width {large.d_in}: "
-            f"only SAEs of the same model and site can be stitched"
-        )
-    for key in ("model", "site"):
-        ours, theirs = small.metadata.get(key), large.metadata.get(key)
-        if ours and theirs and ours != theirs:
-            raise Mismatch(
-                f"{small.name} was trained on {key} {ours!r}, {large.name} on {key} {theirs!r}: "
-                f"only SAEs of the same model and site can be stitched"
-            )
+    check_same_place(small, large, "only SAEs of the same model and site can be stitched")
     if small.d_sae > large.d_sae:
         raise BadInput(
             f"the larger SAE is given first: {small.name} has {small.d_sae:,} latents, {large.name} {large.d_sae:,}. "

@@ -15,7 +15,7 @@ from sae_lab.evaluation._inputs import check_counts
 from sae_lab.evaluation._splicing import choose_sequences, mean_cost
 from sae_lab.saes import SAE, check_fits
 from sae_lab.studies.stitching._curve import METRICS, Curve
-from sae_lab.studies.stitching._hybrid import assembled
+from sae_lab.studies.stitching._hybrid import hybrid_at
 from sae_lab.studies.stitching._path import Step, check_step, steps_of
 from sae_lab.studies.stitching._rows import known_acts, path_rows
 from sae_lab.studies.stitching._walk import Walk, evenly, ordinary
@@ -181,7 +181,7 @@ def _costs(
                 costs[1][number] = mean_cost(acts, model, sequences, sae, advance=bar.advance)[0]
         for state in states:
             if not stop.asked:
-                sae = assembled(stitching, steps, state, biases[state])
+                sae = hybrid_at(stitching, steps, state, biases[state])
                 costs[0][state] = mean_cost(acts, model, sequences, sae, advance=bar.advance)[0]
     for state, number in ends.items():
         if state in chosen:
