@@ -12,12 +12,26 @@ from typing import TYPE_CHECKING, Any, Self
 from sae_lab import _views
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
     import plotly.graph_objects as go
 
 
 class Result:
-    """What a verb returns. Subclasses are frozen dataclasses and fill in the parts below."""
+    """What a verb returns. Subclasses are frozen dataclasses with read-only arrays, and fill in the parts below."""
+
+    def __post_init__(self) -> None:
+        for name, value in self._arrays().items():
+            frozen = value.view()
+            frozen.flags.writeable = False
+            object.__setattr__(self, name, frozen)
+
+    def _arrays(self) -> dict[str, np.ndarray]:
+        """The fields that are arrays, by name."""
+        import numpy as np
+
+        named = ((name, getattr(self, name)) for name in getattr(self, "__dataclass_fields__", ()))
+        return {name: value for name, value in named if isinstance(value, np.ndarray)}
 
     @property
     def frame(self) -> pd.DataFrame:

@@ -100,15 +100,6 @@ class Profiles(Result):
     source: SAE | None = None
     """The SAE itself, for what needs its weights, such as a map of its latents; not saved, None after loading."""
 
-    def __post_init__(self) -> None:
-        for name, value in self._arrays().items():
-            frozen = value.view()
-            frozen.flags.writeable = False
-            object.__setattr__(self, name, frozen)
-
-    def _arrays(self) -> dict[str, np.ndarray]:
-        return {f.name: v for f in fields(self) if isinstance(v := getattr(self, f.name), np.ndarray)}
-
     def _summary(self) -> str:
         silent = int((self.max_activation == 0).sum())
         where = f", {self.site}" if self.site else ""

@@ -49,10 +49,17 @@ class Widget(anywidget.AnyWidget):
         """
         from sae_lab.widgets import _pages
 
-        return _pages.widget_page(self, path, title=title)
+        page = self._for_page()
+        if page is not self and page.has_trait("page"):
+            page.set_trait("page", True)  # it has the page for itself: its window and its address
+        try:
+            return _pages.widget_page(page, path, title=title)
+        finally:
+            if page is not self:
+                page.close()
 
     def _for_page(self) -> Widget:
-        """The widget as a page of several shows it: itself, or one made for it that the caller closes."""
+        """The widget as a page shows it: itself, or one made for the page, which the caller closes."""
         return self
 
     def _summary(self) -> str:

@@ -7,7 +7,6 @@ does. Python gets what was selected: as a selection shared with other widgets, a
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -109,30 +108,10 @@ class MapView(Selectable):
         """The selected points as a table: their rows of `latent_map.frame`."""
         return self._map.frame.iloc[self.points]
 
-    def to_html(self, path: Path | str, *, title: str | None = None) -> Path:
-        """Write the map as one self-contained page that needs no kernel and makes no request.
-
-        Parameters
-        ----------
-        path
-            The file to write; it appears complete or not at all.
-        title
-            The page's title and heading. The default is the widget's repr, as the title only.
-
-        Returns
-        -------
-        Path
-            `path`.
-        """
-        from sae_lab.widgets import _pages
-
+    def _for_page(self) -> MapView:
         page = MapView(self._map, color=self.color, selected=self.selection)
         page.points = self.points
-        page.set_trait("page", True)
-        try:
-            return _pages.widget_page(page, path, title=title)
-        finally:
-            page.close()
+        return page
 
     @traitlets.validate("color")
     def _check_color(self, proposal: Any) -> str:

@@ -7,7 +7,6 @@ roots are chosen in the page alone, so a saved tree can do all that a live one c
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -106,31 +105,11 @@ class TreeView(Selectable):
         self.set_trait("depth", self._tree.depth)
         self.set_trait("breadth", self._tree.breadth)
 
-    def to_html(self, path: Path | str, *, title: str | None = None) -> Path:
-        """Write the tree, as it stands, as one self-contained page that needs no kernel and makes no request.
-
-        Parameters
-        ----------
-        path
-            The file to write; it appears complete or not at all.
-        title
-            The page's title and heading. The default is the widget's repr, as the title only.
-
-        Returns
-        -------
-        Path
-            `path`. In the page, the address ends in ``#t=0.123`` for latent 123 and ``#t=1.7`` for meta-latent 7.
-        """
-        from sae_lab.widgets import _pages
-
+    def _for_page(self) -> TreeView:
         known = [profile for profile in self._profiles if profile is not None]
         page = TreeView(self._tree, profiles=known, layout=self.form)
         page.root = self.root
-        page.set_trait("page", True)
-        try:
-            return _pages.widget_page(page, path, title=title)
-        finally:
-            page.close()
+        return page
 
     @traitlets.validate("root")
     def _check_root(self, proposal: Any) -> dict[str, Any]:

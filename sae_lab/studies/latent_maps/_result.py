@@ -77,19 +77,14 @@ class LatentMap(Result):
         for name, value in self._arrays().items():
             if len(value) != n:
                 raise BadInput(f"{name} has {len(value)} rows, but the map has {n} points: give one row a point")
-            frozen = value.view()
-            frozen.flags.writeable = False
-            object.__setattr__(self, name, frozen)
         for name, rows in (("columns", self.columns), ("labels", self.labels)):
             if len(rows) != n:
                 raise BadInput(f"{name} has {len(rows)} rows, but the map has {n} points: give one row a point")
+        super().__post_init__()
         object.__setattr__(self, "columns", self.columns.reset_index(drop=True))  # a copy: the caller's may change
 
     def __len__(self) -> int:
         return len(self.x)
-
-    def _arrays(self) -> dict[str, np.ndarray]:
-        return {f.name: v for f in fields(self) if isinstance(v := getattr(self, f.name), np.ndarray)}
 
     def _summary(self) -> str:
         shown = f"{self.names[0]}" if len(self.names) == 1 else f"{len(self.names)} SAEs"

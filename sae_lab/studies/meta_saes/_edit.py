@@ -47,9 +47,6 @@ class Edit(Result):
     new: np.ndarray
     """(d_in,) float32: the row as it is now."""
 
-    def __post_init__(self) -> None:
-        self.old.flags.writeable = self.new.flags.writeable = False
-
     @property
     def cosine(self) -> float:
         """Cosine of the new row with the old one."""

@@ -70,9 +70,9 @@ class MetaSAE(Result):
     """What `compare_with_nulls` found last; None before it was asked."""
 
     def __post_init__(self) -> None:
-        for array in (*self.links, self.cosine, self.used, self.base_density):
-            if array is not None:
-                array.flags.writeable = False
+        super().__post_init__()
+        for array in self.links:
+            array.flags.writeable = False
         for name, size in (("base_labels", self.base.d_sae), ("labels", self.sae.d_sae)):
             object.__setattr__(self, name, list(getattr(self, name)) or [""] * size)
 

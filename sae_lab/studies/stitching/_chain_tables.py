@@ -103,17 +103,22 @@ def steps_figure(chain: StitchChain) -> go.Figure:
     """`StitchChain.plot`."""
     import plotly.graph_objects as go
 
+    from sae_lab.studies.stitching._figures import COLOURS, LAYOUT
+
     table = steps_table(chain)
     labels = [f"{small:,} → {large:,}" for small, large in zip(table["d_small"], table["d_large"], strict=True)]
     figure = go.Figure()
-    for label, share, low, high in (
-        ("novel in the wider SAE", "novel_share", "low", "high"),
-        ("same width, other seed", "control_share", "control_low", "control_high"),
+    for label, share, low, high, kind in (
+        ("novel in the wider SAE", "novel_share", "low", "high", "novel"),
+        ("same width, other seed", "control_share", "control_low", "control_high", "undecided"),
     ):
         if table[share].notna().any():
             ends = {"array": table[high] - table[share], "arrayminus": table[share] - table[low]}
-            figure.add_bar(x=labels, y=table[share], name=label, error_y={"type": "data", **ends})
-    figure.update_layout(title="Share of the wider SAE's latents that the narrower one lacks", barmode="group")
-    figure.update_yaxes(title_text="share of live latents below the threshold", tickformat=".0%", rangemode="tozero")
+            figure.add_bar(
+                x=labels, y=table[share], name=label, marker_color=COLOURS[kind], error_y={"type": "data", **ends}
+            )
+    title = "Share of the wider SAE's latents that the narrower one lacks"
+    figure.update_layout(title=title, barmode="group", **LAYOUT)
+    figure.update_yaxes(title_text="share below the threshold", tickformat=".0%", rangemode="tozero")
     figure.update_xaxes(title_text="step")
     return figure

@@ -72,15 +72,6 @@ class Curve(Result):
     insert: str = "cosine"
     """What was inserted: latents novel by "cosine", or by "gain"; all others were swapped."""
 
-    def __post_init__(self) -> None:
-        for name, value in self._arrays().items():
-            frozen = value.view()
-            frozen.flags.writeable = False
-            object.__setattr__(self, name, frozen)
-
-    def _arrays(self) -> dict[str, np.ndarray]:
-        return {f.name: v for f in fields(self) if isinstance(v := getattr(self, f.name), np.ndarray)}
-
     @property
     def n_steps(self) -> int:
         """Steps of the path; there is one state more."""

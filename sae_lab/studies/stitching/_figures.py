@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 # told apart without colour too: by marker, and by dash
 COLOURS = {"novel": "#d55e00", "reconstruction": "#0072b2", "undecided": "#999999"}
 MARKERS = {"novel": "triangle-up", "reconstruction": "circle", "undecided": "x"}
+MANY = 20_000  # points from which on they are drawn by WebGL, which not every browser has
 LAYOUT = {"template": "plotly_white", "margin": {"t": 60, "b": 50, "l": 60, "r": 20}}
 
 
@@ -28,13 +29,14 @@ def stitching_figure(st: Stitching) -> go.Figure:
 
     figure = make_subplots(1, 2, column_widths=[0.64, 0.36], horizontal_spacing=0.1)
     live = np.abs(st.gain[st.large_alive])
+    scatter = go.Scattergl if len(live) > MANY else go.Scatter
     scale = float(np.median(live[live > 0])) if (live > 0).any() else 1.0
     for code, kind in enumerate(KINDS[:3]):
         which = np.flatnonzero(st.kind == code)
         text = [f"latent {j}, partner {st.partner[j]}<br>gain {st.gain[j]:.2e}" for j in which]
         marker = {"color": COLOURS[kind], "symbol": MARKERS[kind], "size": 6, "opacity": 0.6}
         heights = np.arcsinh(st.gain[which] / scale)
-        trace = go.Scattergl(x=st.cosine[which], y=heights, mode="markers", marker=marker, text=text)
+        trace = scatter(x=st.cosine[which], y=heights, mode="markers", marker=marker, text=text)
         trace.update(name=f"{kind} ({len(which):,})", hovertemplate="%{text}, cosine %{x:.3f}<extra></extra>")
         figure.add_trace(trace, 1, 1)
     figure.update_yaxes(**_ticks(live.max(), scale), row=1, col=1)

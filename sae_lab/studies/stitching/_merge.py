@@ -50,12 +50,6 @@ class Merge(Result):
     interrupted: bool = False
     """Whether Ctrl-C ended it early; what had been merged until then is here."""
 
-    def __post_init__(self) -> None:
-        for name in ("source", "source_latent", "cosine"):
-            frozen = getattr(self, name).view()
-            frozen.flags.writeable = False
-            object.__setattr__(self, name, frozen)
-
     @property
     def frame(self) -> pd.DataFrame:
         """One row a stage, beside an original of the same size.
@@ -86,18 +80,29 @@ class Merge(Result):
         """FVU over the number of latents: the originals, the merged SAE at each stage, and the same at matched L0."""
         import plotly.graph_objects as go
 
+        from sae_lab.studies.stitching._figures import LAYOUT
+
         stages, given = self.frame, self.references
         figure = go.Figure()
-        for name, size, fvu, l0 in (
-            ("originals", given["n_latents"], given["fvu"], given["l0"]),
-            ("merged", stages["n_latents"], stages["fvu"], stages["l0"]),
-            ("merged, at the originals' L0", stages["n_latents"], stages["fvu_matched"], stages["l0_matched"]),
+        for name, size, fvu, l0, colour, symbol in (
+            ("originals", given["n_latents"], given["fvu"], given["l0"], "#000000", "circle-open"),
+            ("merged", stages["n_latents"], stages["fvu"], stages["l0"], "#d55e00", "triangle-up"),
+            (
+                "merged, at the originals' L0",
+                stages["n_latents"],
+                stages["fvu_matched"],
+                stages["l0_matched"],
+                "#0072b2",
+                "square",
+            ),
         ):
             text = [f"L0 {value:.1f}" for value in l0]
             hover = "%{x:,} latents<br>FVU %{y:.4f}<br>%{text}"
             figure.add_scatter(x=size, y=fvu, name=name, text=text, mode="lines+markers", hovertemplate=hover)
-        figure.update_layout(title="Merged SAEs beside the originals")
-        figure.update_xaxes(title_text="latents", type="log")
+            figure.data[-1].update(line_color=colour, marker={"size": 8, "symbol": symbol})
+        widths = given["n_latents"].tolist()
+        figure.update_layout(title="Merged SAEs beside the originals", **LAYOUT)
+        figure.update_xaxes(title_text="latents", type="log", tickvals=widths, ticktext=[f"{n:,}" for n in widths])
         figure.update_yaxes(title_text="FVU")
         return figure
 

@@ -7,7 +7,7 @@ or a page shows the same numbers. The two SAEs come along in the form in which t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -121,15 +121,6 @@ class Stitching(Result):
     """The activations that were read, for `curve` and `controls`; not saved."""
     model: Model | None = None
     """The model, for cross-entropy along the path; not saved."""
-
-    def __post_init__(self) -> None:
-        for name, value in self._arrays().items():
-            frozen = value.view()
-            frozen.flags.writeable = False
-            object.__setattr__(self, name, frozen)
-
-    def _arrays(self) -> dict[str, np.ndarray]:
-        return {f.name: v for f in fields(self) if isinstance(v := getattr(self, f.name), np.ndarray)}
 
     @property
     def d_in(self) -> int:
