@@ -161,6 +161,16 @@ def test_by_gain_come_in_those_that_surely_lower_the_error(family, acts):
     assert merged.frame.fvu[1] < merged.frame.fvu[0]
 
 
+def test_of_latents_that_say_the_same_only_the_first_comes_in(family, acts):
+    turned = functional.normalize(AXES[4] + 0.1 * AXES[5], dim=0)
+    double = made([*AXES[:3], AXES[4], turned, AXES[6]], "double", seed=3)
+    alone = sl.stitch(family[0], double, acts, **QUICK)
+    assert (alone.kind[3:] == 0).all()  # each by itself lowers the error
+    taken = sl.merge([family[0], double], acts, novel="gain", **QUICK)
+    first = 3 + int(alone.gain[3:5].argmax())
+    assert taken.source_latent[taken.source == 1].tolist() == [first, 5]
+
+
 def test_topk_gates_and_long_decoder_rows_are_put_into_one_form(family, acts):
     top = made(AXES[:4] * 3, "top", gate="topk", k=2, threshold=0.0)
     merged = sl.merge([top, family[1]], acts, novel="cosine", **QUICK)

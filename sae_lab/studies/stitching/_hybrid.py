@@ -12,7 +12,7 @@ from torch import Tensor
 from sae_lab.saes import SAE
 from sae_lab.studies.stitching._assemble import assembled
 from sae_lab.studies.stitching._path import Step, check_step, state_at, steps_of
-from sae_lab.studies.stitching._rows import known_acts, path_rows
+from sae_lab.studies.stitching._rows import drawn_rows, known_acts
 from sae_lab.studies.stitching._walk import BLOCK
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def hybrid(stitching: Stitching, step: int, acts: Any, max_rows: int) -> SAE:
     if stitching.bias != "refit":
         share = state_at(stitching, steps, step)[2] if stitching.bias == "linear" else 0.0
         return hybrid_at(stitching, steps, step, toward * share)
-    x = path_rows(stitching, known_acts(stitching, acts, None), max_rows).to(stitching.small.device)
+    x = drawn_rows(known_acts(stitching, acts, None), max_rows, stitching.seed).to(stitching.small.device)
     plain = hybrid_at(stitching, steps, step, torch.zeros_like(toward))
     with torch.no_grad():
         error = torch.stack([(block - plain(block)).double().sum(dim=0) for block in x.split(BLOCK)])

@@ -26,14 +26,17 @@ from sae_lab.studies.stitching._hybrid import PLACE
 from sae_lab.studies.stitching._merge import Merge
 from sae_lab.studies.stitching._merge_parts import Measured, floors, live, measure
 from sae_lab.studies.stitching._pair import check_pair, prepared
+from sae_lab.studies.stitching._rows import drawn_rows
 from sae_lab.studies.stitching._stitch import best_partners, check_options, judged
 from sae_lab.studies.stitching._stitching import NOVEL
+from sae_lab.studies.stitching._walk import Walk
 
 if TYPE_CHECKING:
     from sae_lab.activations import Activations
 
 RULES = ("gain", "cosine")
 TINY = 1e-12
+ROWS = 20_000  # held in memory while latents come in one after the other
 
 
 def merge(
@@ -64,8 +67,9 @@ def merge(
         ROC at each stage, as in `stitch`.
     novel
         "gain" takes the latents whose insertion, each alone, surely lowers the error, which is what novel means [T];
-        "cosine" those below the threshold, the cheap proxy. Either way they are judged one by one, so latents that
-        say the same may come in together, and then the error rises: `.frame` shows it.
+        they come in one after the other, the largest gain first, and one that no longer lowers the error when its
+        turn comes stays out (ours): latents that say the same do not come in together. "cosine" takes all those below
+        the threshold, the cheap proxy; then the error may rise, as `.frame` shows.
     bias
         Decoder bias of the merged SAE (ours): "refit" takes the mean residual over the rows, the best there is;
         "linear" the SAEs' own, each by its share of the latents; "small" that of the first.
@@ -116,7 +120,10 @@ def merge(
         originals.append(_original(saes[number], sums.large_activity.l0, sums.large.fvu))
         cosine, _ = best_partners(grown, sae, grown_alive)
         found = judged(sums, cosine, alive, threshold, bootstrap, seed)
-        new = alive & (cosine < found["threshold"]) if novel == "cosine" else found["kind"] == NOVEL
+        if novel == "cosine":
+            new = alive & (cosine < found["threshold"])
+        else:
+            new = _in_turn(grown, sae, documents.acts, np.where(found["kind"] == NOVEL, found["gain"], 0.0), seed)
         latents.append(np.flatnonzero(new))
         cosines.append(cosine[new])
         about = {"added": saes[number].name, "n_live": int(alive.sum()), "n_novel": int(new.sum())}
@@ -147,6 +154,18 @@ def merge(
         n_rows=measured.rows,
         interrupted=interrupted or measured.interrupted,
     )
+
+
+@torch.no_grad()
+def _in_turn(grown: SAE, sae: SAE, acts: Activations, gain: np.ndarray, seed: int) -> np.ndarray:
+    """Which latents with a gain above 0 still have one when those with a larger one are in: (d_sae,) bool."""
+    walk = Walk(grown, sae, drawn_rows(acts, ROWS, seed).to(grown.device))
+    new = np.zeros(sae.d_sae, bool)
+    for latent in np.argsort(-gain, kind="stable")[: int((gain > 0).sum())].tolist():
+        if walk.gain(latent) > 0:
+            walk.insert(latent)
+            new[latent] = True
+    return new
 
 
 def _check(saes: list[SAE], novel: str) -> None:

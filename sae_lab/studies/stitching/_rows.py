@@ -24,8 +24,8 @@ def known_acts(stitching: Stitching, acts: Any, model: Model | None) -> Activati
     return check_inputs(stitching.small, acts, model)
 
 
-def path_rows(stitching: Stitching, acts: Activations, max_rows: int) -> torch.Tensor:
-    """The rows over which the path is measured: all, or `max_rows` drawn by the stitching's seed."""
+def drawn_rows(acts: Activations, max_rows: int, seed: int) -> torch.Tensor:
+    """The rows over which SAEs are changed latent by latent: all, or `max_rows` drawn at random."""
     if len(acts) <= max_rows:
         return acts.tensor()
-    return acts[np.sort(np.random.default_rng(stitching.seed).choice(len(acts), max_rows, replace=False))]
+    return acts[np.sort(np.random.default_rng(seed).choice(len(acts), max_rows, replace=False))]

@@ -17,7 +17,7 @@ from sae_lab.saes import SAE, check_fits
 from sae_lab.studies.stitching._curve import METRICS, Curve
 from sae_lab.studies.stitching._hybrid import hybrid_at
 from sae_lab.studies.stitching._path import Step, check_step, steps_of
-from sae_lab.studies.stitching._rows import known_acts, path_rows
+from sae_lab.studies.stitching._rows import drawn_rows, known_acts
 from sae_lab.studies.stitching._walk import Walk, evenly, ordinary
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def trace(
     chosen = _points(points, steps) if model is not None else []
     sequences = choose_sequences(acts, max_tokens, stitching.seed) if model is not None else []
 
-    x = path_rows(stitching, acts, max_rows).to(stitching.small.device)
+    x = drawn_rows(acts, max_rows, stitching.seed).to(stitching.small.device)
     walked = _walk(stitching, steps, x, set(chosen), progress)
     n_states = len(walked["fvu"])
     references = _references(stitching, walked, others, x)

@@ -77,6 +77,13 @@ class Walk:
         """L0 and FVU of the small and of the large SAE, each measured by itself."""
         return [(int(part.counts.sum()) / self.rows, self._share(part.squares)) for part in (self._small, self._large)]
 
+    def gain(self, latent: int) -> float:
+        """By how much the sum of squared errors would fall if a latent of the large SAE were added now."""
+        rows, values, direction = self._large.of(latent)
+        slope = (self._residual.index_select(0, rows) @ direction).double()
+        length = direction.double().square().sum()
+        return (2 * values.double() @ slope - values.double().square().sum() * length).item()
+
     def insert(self, latent: int) -> None:
         """Add a latent of the large SAE."""
         self._move(*self._large.of(latent), sign=1)
