@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import numpy as np
+import pandas as pd
 import pytest
 from playwright.sync_api import expect
 
@@ -247,6 +248,49 @@ def test_categories_have_names_shapes_and_a_filter(mount, latents):
     expect(place.get_by_label("What is listed")).to_contain_text("In view (200)")
     place.get_by_role("button", name="Show all").click()
     expect(place.get_by_label("What is listed")).to_contain_text("In view (400)")
+
+
+def test_numbers_next_to_nothing_beside_a_few_are_told_apart_around_zero(mount):
+    gain = np.random.default_rng(0).normal(scale=1e-5, size=400)
+    gain[:40] = -np.linspace(0.001, 0.01, 40)
+    place = ready(mount(MapView(make_map().with_column("gain", gain), color="gain")))
+    expect(place.get_by_text("Logarithmic around zero")).to_be_visible()
+    low, high = place.get_by_label("Lowest gain"), place.get_by_label("Highest gain")
+    expect(low).to_have_attribute("aria-valuetext", "\u22120.0100")
+    low.fill("25")  # halfway from the lowest to zero
+    assert -1e-3 < float(low.get_attribute("aria-valuetext").replace("\u2212", "-")) < -1e-5
+    low.fill("50")
+    expect(low).to_have_attribute("aria-valuetext", "0")
+    expect(high).to_have_attribute("aria-valuetext", "0.0100")
+    many = int(shown(place).split("(")[1].rstrip(")"))
+    assert abs(many - int((gain >= 0).sum())) <= 1
+
+
+def test_rare_categories_are_drawn_above_frequent_ones(mount):
+    kind = np.array(["rare", *["common"] * 399])
+    one_place = np.zeros(400, np.float32)
+    columns = make_map().columns.assign(kind=pd.Categorical(kind))
+    place = ready(mount(MapView(make_map(x=one_place, y=one_place, columns=columns), color="kind")))
+    seen = [[int(part) for part in ink.split()] for ink in place.locator(".sael-m-ground").evaluate(INK)]
+    second = [0xD5, 0x5E, 0x00]  # the colour of the second of the legend, on a light page
+    assert min(np.abs(np.subtract(ink, second)).max() for ink in seen) < 30
+
+
+def test_the_words_on_the_map_are_tokens_without_the_commas_of_their_list(mount, latents):
+    place = ready(mount(MapView(make_map(labels=[label.replace(" ", ", ") for label in latents.labels]))))
+    place.page.evaluate("""() => {
+      window.written = [];
+      const { fillText } = CanvasRenderingContext2D.prototype;
+      CanvasRenderingContext2D.prototype.fillText = function (text, ...rest) {
+        window.written.push(text);
+        return fillText.call(this, text, ...rest);
+      };
+    }""")
+    stage(place).focus()
+    place.page.keyboard.press("+")
+    place.page.wait_for_function("window.written.length > 0")
+    tokens = {word for words in GROUPS.values() for word in words.split()}
+    assert set(place.page.evaluate("window.written")) <= tokens
 
 
 def test_the_colour_goes_both_ways_between_page_and_python(mount, latents):

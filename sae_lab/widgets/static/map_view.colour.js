@@ -47,7 +47,12 @@ class Scale {
     const cut = end > 200 && !(whole && used[end] < 100) ? Math.floor(end / 500) : 0;
     let [least, most] = end < 0 ? [0, 1] : [used[cut], used[end - cut]];
     this.signed = !this.log && least < 0 && most > 0;
-    if (this.signed) [least, most] = [-Math.max(-least, most), Math.max(-least, most)];
+    if (this.signed) {
+      [least, most] = [-Math.max(-least, most), Math.max(-least, most)];
+      // most values next to nothing beside a few: logarithms on both sides of zero, and nearly none at it, show them all
+      const sizes = known.map(Math.abs).sort(), middle = sizes[sizes.length >> 1];
+      this.bend = middle > 0 && most > 20 * middle ? middle : 0;
+    }
     if (least === most) [least, most] = [least - (this.log ? least / 2 : 0.5), most + (this.log ? most : 0.5)];
     Object.assign(this, { least, most, beyond: [end >= 0 && used[0] < least, end >= 0 && used[end] > most], unknown: 0, zero: 0, bins: new Array(BINS).fill(0) });
     this.share = new Float32Array(size); // by p: where the value lies on the scale, NaN where nowhere
@@ -62,12 +67,14 @@ class Scale {
   }
   shareOf(value) {
     if (!Number.isFinite(value) || (this.log && value <= 0)) return NaN;
-    const f = this.log ? Math.log : (v) => v;
+    const f = this.log ? Math.log : this.bend ? (v) => Math.asinh(v / this.bend) : (v) => v;
     return Math.max(0, Math.min(1, (f(value) - f(this.least)) / (f(this.most) - f(this.least))));
   }
   /** The value at `share` of the scale. */
   at(share) {
-    return this.log ? this.least * (this.most / this.least) ** share : this.least + (this.most - this.least) * share;
+    if (this.log) return this.least * (this.most / this.least) ** share;
+    if (this.bend) return this.bend * Math.sinh((2 * share - 1) * Math.asinh(this.most / this.bend));
+    return this.least + (this.most - this.least) * share;
   }
 
   /** Categories, the most frequent first: eight colours and six shapes make 24 looks before one comes again. */
@@ -81,6 +88,10 @@ class Scale {
     for (const entry of this.entries) look[entry.value] = entry;
     this.shape = new Uint8Array(size);
     for (let p = 0; p < size; p++) ({ code: this.code[p], shape: this.shape[p] } = look[values[row[p]]]);
+    // the rare ones are drawn last: they would be lost below the others
+    const rank = [];
+    this.entries.forEach(({ value }, place) => { rank[value] = place; });
+    this.later = Uint16Array.from({ length: size }, (_, p) => rank[values[row[p]]]);
   }
 
   /** Whether the legend's filter lets a point through. */

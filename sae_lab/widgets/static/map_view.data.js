@@ -126,16 +126,24 @@ class Points {
     for (let k = this.starts[i]; k < this.starts[i + 1]; k++) out.push(this.table[this.arrays.label_words[k]]);
     return out.length ? plain(out.join(" ")) : "";
   }
-  /** For each p the number in the table of the first word of its label; 0 where there is none. */
+  /** For each p the number in `spoken` of the first word of its label; 0 where there is none. */
   get openers() {
     if (!this.first) {
       const bare = Uint8Array.from(this.table, (word) => (word.trim() ? 0 : 1)), { label_words: words } = this.arrays;
+      // in a list of tokens, "York," and "York" are one word
+      const places = new Map();
+      this.spoken = [];
+      const bareOf = this.table.map((word) => {
+        const own = word.length > 1 && word.endsWith(",") ? word.slice(0, -1) : word;
+        if (!places.has(own)) places.set(own, this.spoken.push(own) - 1);
+        return places.get(own);
+      });
       this.first = new Uint32Array(this.size);
       for (let p = 0; p < this.size; p++) {
         let k = this.starts[this.row[p]];
         const end = this.starts[this.row[p] + 1];
         while (k < end && bare[words[k]]) k++;
-        if (k < end) this.first[p] = words[k];
+        if (k < end) this.first[p] = bareOf[words[k]];
       }
     }
     return this.first;

@@ -172,16 +172,19 @@ class Painter {
         }
       }
     };
-    const rim = Math.min(0.8, size / 6), spans = points.spans(...bounds);
+    const rim = Math.min(0.8, size / 6), last = [], spans = points.spans(...bounds);
     for (const full of [false, true]) {
       for (let span = 0; span < spans.length; span += 2) {
         for (let p = spans[span], end = spans[span + 1]; p < end; p++) {
           if (state[p] === HIDDEN || (state[p] === SHOWN && (!only || only[p] > 0)) !== full) continue;
-          if (full) stamp(p, look.colours[code[p]], 0.92, rim);
+          if (full && look.later) last.push(p);
+          else if (full) stamp(p, look.colours[code[p]], 0.92, rim);
           else stamp(p, look.faded, 0.3, 0);
         }
       }
     }
+    if (last.length) last.sort((a, b) => look.later[a] - look.later[b]);
+    for (const p of last) stamp(p, look.colours[code[p]], 0.92, rim);
   }
 
   /** How much of each pixel a shape of a size covers, by 4 x 4 samples, and its rim. */

@@ -130,7 +130,7 @@ function mapView(node, points, { model, page, signal, kept }) {
 
   function drawAll() {
     if (!view.width || !colours) return;
-    painter.paint(points, view, { colours: colours.table, faded: colours.faded, back: colours.back, code: app.scale.code, shape: app.scale.shape, only: state.selected.length > RINGS ? points.marked : null });
+    painter.paint(points, view, { colours: colours.table, faded: colours.faded, back: colours.back, code: app.scale.code, shape: app.scale.shape, later: app.scale.later, only: state.selected.length > RINGS ? points.marked : null });
     app.radius = painter.radius;
     drawMarks();
   }

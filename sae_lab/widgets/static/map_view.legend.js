@@ -51,7 +51,7 @@ function numberLegend(app, scale, dark) {
   const ends = [`${scale.beyond[0] ? "≤ " : ""}${value(0)}`, value(0.5), `${scale.beyond[1] ? "≥ " : ""}${value(1)}`];
   const rest = [scale.zero && `${count(scale.zero)} at zero`, scale.unknown && `${count(scale.unknown)} not known`].filter(Boolean).join(", ");
   return [
-    h("div", { class: "sael-m-line sael-m-said" }, h("span", { class: "sael-muted" }, scale.log ? "Logarithmic scale" : scale.signed ? "Scale around zero" : "Scale"), said),
+    h("div", { class: "sael-m-line sael-m-said" }, h("span", { class: "sael-muted" }, scale.log ? "Logarithmic scale" : scale.bend ? "Logarithmic around zero" : scale.signed ? "Scale around zero" : "Scale"), said),
     h(
       "div",
       { class: "sael-m-strip", role: "group", "aria-label": `Filter by ${column.name}` },

@@ -106,7 +106,7 @@ class Marks {
       const mean = (values) => best.ps.reduce((sum, p) => sum + values[p], 0) / best.ps.length;
       const [x, y] = [mean(points.x), mean(points.y)];
       const nearest = best.ps.reduce((a, b) => ((points.x[a] - x) ** 2 + (points.y[a] - y) ** 2 <= (points.x[b] - x) ** 2 + (points.y[b] - y) ** 2 ? a : b));
-      const text = plain(points.table[best.word]).trim().slice(0, 24);
+      const text = plain(points.spoken[best.word]).trim().slice(0, 24);
       out.push({ text, place: [points.x[nearest], points.y[nearest]], share: best.ps.length / all, count: best.ps.length });
     }
     return out.sort((a, b) => b.count - a.count || b.share - a.share);
