@@ -175,6 +175,17 @@ def test_the_same_seed_gives_the_same_map_with_any_number_of_threads(sae, engine
     assert maps[0].engine == f"openTSNE ({engine})"
 
 
+def test_from_principal_components_the_seed_moves_no_point_and_from_a_random_start_all(sae):
+    def places(start, seed):
+        found = sl.latent_map(sae, iterations=30, start=start, seed=seed, progress=False)
+        assert found.settings["start"] == start
+        return np.stack([found.x, found.y])
+
+    assert (places("pca", 0) == places("pca", 1)).all()
+    assert (places("random", 0) == places("random", 0)).all()
+    assert (places("random", 0) != places("random", 1)).any(axis=0).all()
+
+
 def test_openTSNE_alone_gives_the_same_map_from_the_same_neighbours(sae, latents):
     from openTSNE import TSNEEmbedding, affinity
 
@@ -349,6 +360,7 @@ def test_an_sae_changed_since_its_profiles_is_refused():
         ({"method": "tsn"}, "did you mean 'tsne'"),
         ({"metric": "dot"}, "cosine, euclidean"),
         ({"engine": "fast"}, "auto, tree, grid"),
+        ({"start": "rand"}, "did you mean 'random'"),
         ({"perplexity": 100}, "at most 79.7"),
         ({"perplexity": 0.2}, "from 1"),
         ({"perplexity": float("nan")}, "from 1"),

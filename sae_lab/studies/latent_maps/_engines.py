@@ -37,6 +37,11 @@ def principal(vectors: Tensor) -> np.ndarray:
         return centred @ (axes * np.sign(strongest))
 
 
+def scattered(n: int, seed: int) -> np.ndarray:
+    """(n, 2) float64: a start that knows nothing of the directions."""
+    return np.random.default_rng(seed).normal(size=(n, 2))
+
+
 def tsne(
     distances: Tensor,
     ids: Tensor,

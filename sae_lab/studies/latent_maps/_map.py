@@ -25,6 +25,7 @@ CHOICES = {
     "method": ("tsne", "umap", "pca"),
     "metric": ("cosine", "euclidean"),
     "engine": ("auto", "tree", "grid"),
+    "start": ("pca", "random"),
 }
 PERPLEXITY = 30.0
 
@@ -38,6 +39,7 @@ def latent_map(
     perplexity: float | str = "auto",
     iterations: int = 750,
     engine: str = "auto",
+    start: str = "pca",
     clusters: int | str | None = "auto",
     seed: int = 0,
     progress: bool = True,
@@ -65,11 +67,16 @@ def latent_map(
     engine
         How t-SNE adds up repulsion: "tree" (Barnes-Hut), "grid" (interpolation, FIt-SNE), or "auto", which takes
         the tree below 3,000 latents.
+    start
+        Where t-SNE and UMAP begin: at the principal components, "pca" (default), or "random". Compare maps of several
+        seeds that began at random to see what of a map is in the latents and what is chance.
     clusters
         How many groups the column "cluster" tells apart (k-means on the directions); "auto" grows with the number
         of latents; None makes no such column.
     seed
-        Decides everything random; the same seed gives the same map, bit for bit on one machine.
+        Decides everything random; the same seed gives the same map, bit for bit on one machine. t-SNE that begins at
+        the principal components has nothing random about it: there the seed decides only the groups of "cluster" and
+        the sample that `quality` is measured on.
     progress
         Whether to show progress. Ctrl-C gives the map as far as it has come, marked as interrupted.
     background
@@ -100,7 +107,7 @@ def latent_map(
     >>> latents = sl.latent_map(profiles)  # doctest: +SKIP
     >>> latents.plot(color="cluster")  # doctest: +SKIP
     """
-    chosen = {"method": method, "metric": metric, "engine": engine}
+    chosen = {"method": method, "metric": metric, "engine": engine, "start": start}
     for name, value in chosen.items():
         if value not in CHOICES[name]:
             close = nearest(str(value), CHOICES[name], count=1) or CHOICES[name][:1]
@@ -115,6 +122,7 @@ def latent_map(
         method=method,
         metric=metric,
         engine=engine,
+        start=start,
         perplexity=_perplexity(perplexity, len(points.labels)),
         iterations=iterations,
         clusters=_clusters(clusters, len(points.labels)),

@@ -36,6 +36,7 @@ class Settings:
     method: str
     metric: str
     engine: str
+    start: str
     perplexity: float
     iterations: int
     clusters: int | str | None
@@ -74,7 +75,9 @@ class MapRun:
         # what is known so far; replaced as a whole, so that another thread never sees half of it
         n = len(points.labels)
         listed = min(LISTED, n - 1)
-        self._place = self._start = _engines.principal(self._vectors)
+        random = settings.start == "random" and settings.method != "pca"
+        self._start = _engines.scattered(n, settings.seed) if random else _engines.principal(self._vectors)
+        self._place = self._start
         self._near = np.full((n, listed), -1, np.int32), np.zeros((n, listed), np.float32)
         self._columns = points.columns
         self._done = 0
@@ -82,7 +85,7 @@ class MapRun:
 
     @property
     def map(self) -> LatentMap:
-        """The map so far: principal components at first, then the layout as it is refined."""
+        """The map so far: where it starts at first, then the layout as it is refined."""
         return self._result(finished=self.status == "finished", measured=self._ended.is_set())
 
     def stop(self) -> None:
@@ -188,6 +191,8 @@ class MapRun:
     def _result(self, *, finished: bool, measured: bool) -> LatentMap:
         points, chosen = self._points, self._settings
         settings: dict[str, Any] = {key: value for key, value in asdict(chosen).items() if key == "clusters"}
+        if chosen.method != "pca":
+            settings["start"] = chosen.start
         if chosen.method == "tsne":
             settings |= {"perplexity": chosen.perplexity, "iterations": self._done}
         place = self._place
