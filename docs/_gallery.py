@@ -69,7 +69,7 @@ def make() -> dict:
     latent = _gather.latent_for(profiles[1], TOKEN)
     meta = sl.meta_sae(large, profiles=profiles[1], progress=False)
     plan = sl.latent_map(large, profiles=profiles[1], progress=False)
-    stitching = sl.stitch(small, large, acts, grouping="star", progress=False)
+    stitching = sl.stitch(small, large, acts, insert="gain", grouping="star", progress=False)
     curve = stitching.curve(metrics=("fvu", "l0"), progress=False)
     chain = sl.stitch_chain(saes, acts, grouping="star", progress=False)
     run = sl.train(sl.BatchTopK(d_sae=SMALL, k=32), acts, steps=STEPS, progress=False)
