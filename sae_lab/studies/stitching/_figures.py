@@ -59,9 +59,9 @@ def stitching_figure(st: Stitching) -> go.Figure:
         at = int(np.searchsorted(st.roc_threshold, st.threshold, side="right")) - 1
         at = max(at, 0)
         point = {"x": rates["x"][[at]], "y": rates["y"][[at]], "text": [st.threshold]}
-        black = {"color": "#000000", "size": 9, "symbol": "diamond"}
+        diamond = {"color": COLOURS["novel"], "size": 10, "symbol": "diamond"}
         figure.add_trace(
-            go.Scatter(**point, mode="markers", marker=black, hovertemplate=hover, name="threshold chosen"), 1, 2
+            go.Scatter(**point, mode="markers", marker=diamond, hovertemplate=hover, name="threshold chosen"), 1, 2
         )
     figure.update_xaxes(title="largest cosine with the smaller SAE", row=1, col=1)
     figure.update_yaxes(title="fall of FVU on inserting the latent (asinh scale)", row=1, col=1)

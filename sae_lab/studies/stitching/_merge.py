@@ -85,7 +85,7 @@ class Merge(Result):
         stages, given = self.frame, self.references
         figure = go.Figure()
         for name, size, fvu, l0, colour, symbol in (
-            ("originals", given["n_latents"], given["fvu"], given["l0"], "#000000", "circle-open"),
+            ("originals", given["n_latents"], given["fvu"], given["l0"], "#777777", "circle-open"),
             ("merged", stages["n_latents"], stages["fvu"], stages["l0"], "#d55e00", "triangle-up"),
             (
                 "merged, at the originals' L0",
