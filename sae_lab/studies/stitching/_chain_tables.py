@@ -115,7 +115,11 @@ def steps_figure(chain: StitchChain) -> go.Figure:
         if table[share].notna().any():
             ends = {"array": table[high] - table[share], "arrayminus": table[share] - table[low]}
             figure.add_bar(
-                x=labels, y=table[share], name=label, marker_color=COLOURS[kind], error_y={"type": "data", **ends}
+                x=labels,
+                y=table[share],
+                name=label,
+                marker_color=COLOURS[kind],
+                error_y={"type": "data", "color": "#777777", **ends},
             )
     title = "Share of the wider SAE's latents that the narrower one lacks"
     figure.update_layout(title=title, barmode="group", **LAYOUT)

@@ -40,7 +40,14 @@ def stitching_figure(st: Stitching) -> go.Figure:
         trace.update(name=f"{kind} ({len(which):,})", hovertemplate="%{text}, cosine %{x:.3f}<extra></extra>")
         figure.add_trace(trace, 1, 1)
     figure.update_yaxes(**_ticks(live.max(), scale), row=1, col=1)
-    figure.add_vline(st.threshold, line_dash="dash", annotation_text=f"threshold {st.threshold:.2f}", row=1, col=1)
+    figure.add_vline(
+        st.threshold,
+        line_dash="dash",
+        line_color="#888888",
+        annotation_text=f"threshold {st.threshold:.2f}",
+        row=1,
+        col=1,
+    )
     figure.add_hline(0, line_width=1, row=1, col=1)
     rates = {"x": st.roc_false_positive_rate, "y": st.roc_true_positive_rate}
     hover = "cosine < %{text:.3f}<br>%{y:.1%} of the novel<br>%{x:.1%} of the reconstruction latents"
