@@ -10,6 +10,7 @@ sys.path[:0] = [str(ROOT), str(DOCS)]
 
 import _gallery  # noqa: E402  # found on the path set above
 import _gather  # noqa: E402  # likewise
+import _tutorials  # noqa: E402  # likewise
 
 import sae_lab  # noqa: E402  # likewise
 
@@ -35,6 +36,7 @@ STATIC = GENERATED / "static"
 STATIC.mkdir(parents=True, exist_ok=True)
 shutil.copyfile(ROOT / "sae_lab" / "widgets" / "static" / "host.js", STATIC / "sael-host.js")
 _gather.write_quickstart(ROOT, DOCS / "quickstart.ipynb")
+_tutorials.write_tutorials(ROOT, DOCS / "tutorials", STATIC)
 _gather.write_dashboard(ROOT, GENERATED / "home.json", GENERATED / "home.html")
 _gallery.write_gallery(ROOT, GENERATED / "gallery.json", GENERATED / "gallery", STATIC / "explorer.html")
 
@@ -62,8 +64,9 @@ html_context = {"default_mode": "auto"}
 html_theme_options = {
     "navbar_align": "left",
     "show_prev_next": False,
+    "header_links_before_dropdown": 6,
     "secondary_sidebar_items": {"**": ["page-toc"], "index": [], "gallery": []},
     "footer_start": ["copyright"],
     "footer_end": [],
 }
-html_sidebars = {"index": [], "gallery": [], "quickstart": [], "testing": []}
+html_sidebars = {"index": [], "gallery": [], "quickstart": [], "tutorials": [], "testing": []}
