@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from sae_lab.studies.meta_saes._tree import MetaTree
 
 BLUE, GREY = "#3b6ea8", "#9aa3ad"
+ERROR = "#7f8894"  # seen on light and on dark ground
 
 
 def meta_figure(result: MetaSAE) -> go.Figure:
@@ -28,7 +29,7 @@ def meta_figure(result: MetaSAE) -> go.Figure:
         errors = (result.nulls["high"] - result.nulls["explained_variance"]).fillna(0.0).tolist()
     colours = [BLUE if name == "decoder" else GREY for name in names]
     figure.add_bar(
-        x=names, y=values, error_y={"array": errors}, marker_color=colours, showlegend=False,
+        x=names, y=values, error_y={"array": errors, "color": ERROR}, marker_color=colours, showlegend=False,
         text=[f"{value:.2f}" for value in values], textposition="inside", row=1, col=1,
     )  # fmt: skip
     counts = result.members_per_meta
