@@ -119,7 +119,7 @@ def steps_figure(chain: StitchChain) -> go.Figure:
                 y=table[share],
                 name=label,
                 marker_color=COLOURS[kind],
-                error_y={"type": "data", "color": "#777777", **ends},
+                error_y={"type": "data", "color": "#555555", **ends},
             )
     title = "Share of the wider SAE's latents that the narrower one lacks"
     figure.update_layout(title=title, barmode="group", **LAYOUT)

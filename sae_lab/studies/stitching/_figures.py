@@ -72,8 +72,8 @@ def stitching_figure(st: Stitching) -> go.Figure:
         )
     figure.update_xaxes(title="largest cosine with the smaller SAE", row=1, col=1)
     figure.update_yaxes(title="fall of FVU on inserting the latent (asinh scale)", row=1, col=1)
-    figure.update_xaxes(title="share of reconstruction latents below", row=1, col=2)
-    figure.update_yaxes(title="share of novel latents below", row=1, col=2)
+    figure.update_xaxes(title="reconstruction latents below", row=1, col=2)
+    figure.update_yaxes(title="novel latents below", row=1, col=2)
     subtitle = f"{st.shares_in_words}, AUC {st.auc:.2f}"
     title = f"{st.large_name} seen from {st.small_name}<br><sup>{subtitle}</sup>"
     return figure.update_layout(title=title, legend={"orientation": "h", "y": -0.2}, **LAYOUT)
