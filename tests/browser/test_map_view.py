@@ -266,14 +266,15 @@ def test_numbers_next_to_nothing_beside_a_few_are_told_apart_around_zero(mount):
     assert abs(many - int((gain >= 0).sum())) <= 1
 
 
-def test_rare_categories_are_drawn_above_frequent_ones(mount):
-    kind = np.array(["rare", *["common"] * 399])
+@pytest.mark.parametrize("others", ["common", None])
+def test_rare_categories_are_drawn_above_frequent_ones_and_above_what_is_not_known(mount, others):
+    kind = np.array(["rare", *[others] * 399], dtype=object)
     one_place = np.zeros(400, np.float32)
     columns = make_map().columns.assign(kind=pd.Categorical(kind))
     place = ready(mount(MapView(make_map(x=one_place, y=one_place, columns=columns), color="kind")))
     seen = [[int(part) for part in ink.split()] for ink in place.locator(".sael-m-ground").evaluate(INK)]
-    second = [0xD5, 0x5E, 0x00]  # the colour of the second of the legend, on a light page
-    assert min(np.abs(np.subtract(ink, second)).max() for ink in seen) < 30
+    rare = [0xD5, 0x5E, 0x00] if others else [0x00, 0x72, 0xB2]  # the second of the legend's colours, or the first
+    assert min(np.abs(np.subtract(ink, rare)).max() for ink in seen) < 30
 
 
 def test_the_words_on_the_map_are_tokens_without_the_commas_of_their_list(mount, latents):

@@ -88,9 +88,9 @@ class Scale {
     for (const entry of this.entries) look[entry.value] = entry;
     this.shape = new Uint8Array(size);
     for (let p = 0; p < size; p++) ({ code: this.code[p], shape: this.shape[p] } = look[values[row[p]]]);
-    // the rare ones are drawn last: they would be lost below the others
+    // the rare ones are drawn last, as they would be lost below the others; first what is not known
     const rank = [];
-    this.entries.forEach(({ value }, place) => { rank[value] = place; });
+    this.entries.forEach(({ value }, place) => { rank[value] = value ? place + 1 : 0; });
     this.later = Uint16Array.from({ length: size }, (_, p) => rank[values[row[p]]]);
   }
 
