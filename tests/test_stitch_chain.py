@@ -243,3 +243,9 @@ def test_what_is_no_family_is_refused_before_any_row_is_read(family, acts, monke
             sl.stitch_chain([first, elsewhere], acts, **QUICK)
     finally:
         del first.metadata["site"]
+
+
+def test_a_step_tells_its_twin_by_cosine_alone_in_words(family, acts):
+    twin = made(list(family[0].W_dec.flip(0)), "twin")
+    step = sl.stitch_chain(family, acts, twins=[twin], **QUICK).stitchings[0]
+    assert f"(same width, other seed: {step.control_share:.1%} by cosine)" in repr(step)

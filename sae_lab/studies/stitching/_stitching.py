@@ -188,8 +188,10 @@ class Stitching(Result):
     @property
     def shares_in_words(self) -> str:
         """The shares of novel latents with their yardstick, the same between two seeds of one width."""
-        seeds = f"{self.control_share:.1%} and {self.control_share_by_gain:.1%}"
-        control = "not measured" if np.isnan(self.control_share) else seeds
+        control = "not measured" if np.isnan(self.control_share) else f"{self.control_share:.1%}"
+        if not np.isnan(self.control_share):  # a chain tries its twins by cosine alone
+            by_gain = self.control_share_by_gain
+            control += " by cosine" if np.isnan(by_gain) else f" and {by_gain:.1%}"
         shares = f"{self.novel_share:.1%} novel by cosine, {self.novel_share_by_gain:.1%} by gain"
         return f"{shares} (same width, other seed: {control})"
 
