@@ -11,7 +11,7 @@ from pathlib import Path
 
 TOKENS = 30_000  # of the demo corpus, for the home page's dashboard
 LATENTS = 100  # whose details it carries
-TOKEN = " west"  # the latent shown first is the one that fires on it most surely
+TOKEN = " Monday"  # the latent shown first is the one that fires on it most surely
 
 
 def write_quickstart(root: Path, target: Path) -> None:
