@@ -50,6 +50,7 @@ def small():
 # -- what it finds ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow  # trains five SAEs
 def test_a_base_trained_on_coloured_shapes_is_found_to_be_made_of_colours_and_shapes():
     # the data: each sample one colour plus one shape; a large SAE with k = 1 has to learn the pairs
     rows, parts = pair_rows()

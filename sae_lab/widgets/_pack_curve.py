@@ -45,6 +45,7 @@ def pack_curve(curve: Curve, profiles: Sequence[Profiles] = (), stitching: Stitc
         "small": {"name": curve.small_name, "sae": curve.small_sae},
         "large": {"name": curve.large_name, "sae": curve.large_sae},
         "threshold": float(curve.threshold),
+        "insert": curve.insert,
         "grouping": curve.grouping,
         "bias": curve.bias,
         "rows": int(curve.n_rows),

@@ -78,7 +78,7 @@ function curveView(node, path, model, signal) {
       h("p", { class: "sael-cv-about" },
         fact("FVU", ...ends("fvu", number)), fact("L0", ...ends("l0", number)), fact("latents", ...ends("n_latents", count)),
         known(path.ce_clean) ? fact("CE without an SAE", number(path.ce_clean)) : null,
-        fact("cosine threshold", path.threshold.toFixed(2)), h("span", {}, `groups by ${path.grouping}`), h("span", {}, `bias ${path.bias}`),
+        fact("cosine threshold", path.threshold.toFixed(2)), h("span", {}, `novel by ${path.insert}`), h("span", {}, `groups by ${path.grouping}`), h("span", {}, `bias ${path.bias}`),
         h("span", {}, `${count(path.rows)} rows`), path.interrupted ? h("span", { class: "sael-cv-cut" }, "interrupted: the path may end early") : null),
     ),
     h(

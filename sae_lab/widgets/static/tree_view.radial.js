@@ -4,7 +4,8 @@
 const LINE = 30; // pixels of height for a label of two lines
 const SHORT = 20; // for "12 more"
 const APART = 12; // between the branches of the root
-const REACH = 40; // pixels that an edge has at least from the end of a label to the next ring
+const REACH = 40; // pixels that an edge has from the end of a label to the next ring
+const CLOSE = 20; // the same where there is little room
 
 /** Height that an item with all below it needs; kept in `high`. */
 function measureBranch(item) {
@@ -68,8 +69,8 @@ function placeRadially(root, width, least, pill) {
  */
 function makeRings(sides, width, pill) {
   const narrow = width < 560,
-    least = narrow ? 20 : REACH,
     readable = narrow ? 62 : 86;
+  let least = narrow ? CLOSE : REACH;
   const wanted = sides.map((side) => {
     const widths = [];
     for (const { depth, natural } of side.flatMap(all)) widths[depth - 1] = Math.max(widths[depth - 1] ?? 40, Math.min(200, natural));
@@ -83,6 +84,12 @@ function makeRings(sides, width, pill) {
     labels = wanted.map((widths) => widths.map((w) => Math.max(share * w, Math.min(readable, w))));
     needs = labels.map((widths) => widths.reduce((sum, w) => sum + w + least + 10, pill));
   } while (needs[0] + needs[1] > width && share > 0);
+  // edges give way before the drawing grows
+  const less = Math.min(least - CLOSE, (needs[0] + needs[1] - width) / Math.max(1, labels.flat().length));
+  if (less > 0) {
+    least -= less;
+    needs = labels.map((widths, side) => needs[side] - less * widths.length);
+  }
   // the root is in the middle unless one side needs more than half
   const whole = Math.max(width, needs[0] + needs[1]),
     right = Math.min(Math.max(whole / 2, needs[0]), whole - needs[1]);
