@@ -218,7 +218,7 @@ def test_the_roc_is_that_of_the_rule():
 def test_one_sort_of_latent_alone_gives_a_warning_and_no_roc(acts):
     small, _ = toy_pair()
     with pytest.warns(UserWarning, match="every latent whose gain is decided raises"):
-        st = sl.stitch(small, small, acts, progress=False)
+        st = sl.stitch(small, sae_of(small.W_dec.flip(0)), acts, progress=False)
     assert np.isnan(st.auc)
     assert len(st.roc) == 0
     assert 0 < st.threshold < 1
@@ -295,6 +295,8 @@ def test_sae_pairs_that_do_not_fit_are_refused_by_name(acts):
     here, there = (sae_of(features()[:4], name=site, site=site, model="m") for site in ("layers.1", "layers.2"))
     with pytest.raises(Mismatch, match=r"layers.1 was trained on site 'layers.1', layers.2 on site 'layers.2'"):
         sl.stitch(here, there, acts, progress=False)
+    with pytest.raises(BadInput, match="both are small, the same SAE"):
+        sl.stitch(small, small, acts, progress=False)
     with pytest.raises(BadInput, match=r"run\.sae"):
         sl.stitch(small, "large", acts, progress=False)
     with pytest.raises(Mismatch, match="width"):

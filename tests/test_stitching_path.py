@@ -329,3 +329,8 @@ def test_twins_that_are_none_are_refused(acts):
         sl.stitch(small, large, acts, twin=other, progress=False)
     with pytest.raises(BadInput, match="the twin is small itself"):
         sl.stitch(small, large, acts, twin=small, progress=False)
+    # decoder rows of other lengths are rescaled for the comparison, and the SAE is still known again
+    longer = sae_of(large.W_dec * 1.01, name="longer")
+    st = sl.stitch(small, longer, acts, threshold=0.6, progress=False)
+    with pytest.raises(BadInput, match="the twin is longer itself"):
+        st.controls(longer, progress=False)

@@ -133,7 +133,7 @@ def controls(
         rows.append(_seed_row(st))
     else:
         acts = known_acts(st, acts, None)
-        check_twin(twin, st.small, st.large)
+        check_twin(twin, st.small, st.large, (st.small_sae, st.large_sae))
         base = base_of(twin, st.small, st.large)
         options: dict[str, Any] = {"batch_size": batch_size, "bootstrap": bootstrap, "progress": progress}
         control = stitch(base, twin, acts, threshold=st.threshold, grouping="star", seed=st.seed, **options)

@@ -111,6 +111,8 @@ def stitch(
         one of the SAEs ever fires.
     """
     check_pair(small, large)
+    if small.fingerprint == large.fingerprint:
+        raise BadInput(f"both are {small.name}, the same SAE: there is nothing that one has and the other lacks")
     check_options(threshold, grouping, bias, insert)
     check_counts(1, batch_size=batch_size)
     check_counts(20, bootstrap=bootstrap)
@@ -120,7 +122,7 @@ def stitch(
     acts = check_inputs(small, acts, model)
     check_inputs(large, acts, None)
     if twin is not None:
-        check_twin(twin, small, large)
+        check_twin(twin, small, large, (small.fingerprint, large.fingerprint))
         check_inputs(twin, acts, None)
     documents = by_document(acts, max_rows, seed)
     small_name, large_name = names_of(small, large)

@@ -16,8 +16,8 @@ from sae_lab.saes import SAE
 from sae_lab.studies.stitching._pair import check_pair
 
 
-def check_twin(twin: SAE, small: SAE, large: SAE) -> None:
-    """Refuse an SAE that is no twin of either."""
+def check_twin(twin: SAE, small: SAE, large: SAE, fingerprints: tuple[str, str]) -> None:
+    """Refuse an SAE that is no twin of either; `fingerprints` are those of the two as they were given."""
     if not isinstance(twin, SAE):
         raise BadInput(f"twin must be an SAE, not {type(twin).__name__}")
     if twin.d_sae not in (small.d_sae, large.d_sae):
@@ -27,7 +27,7 @@ def check_twin(twin: SAE, small: SAE, large: SAE) -> None:
         )
     base = base_of(twin, small, large)
     check_pair(base, twin)
-    if twin.fingerprint == base.fingerprint:
+    if twin.fingerprint in fingerprints:
         raise BadInput(f"the twin is {base.name} itself: give one of the same width that was trained with another seed")
 
 
