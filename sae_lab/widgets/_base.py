@@ -47,9 +47,12 @@ class Widget(anywidget.AnyWidget):
         Path
             `path`.
         """
+        return self._write_page(self._for_page(), path, title)
+
+    def _write_page(self, page: Widget, path: Path | str, title: str | None) -> Path:
+        """Write `page`, which `_for_page` gave, as a page of its own."""
         from sae_lab.widgets import _pages
 
-        page = self._for_page()
         if page is not self and page.has_trait("page"):
             page.set_trait("page", True)  # it has the page for itself: its window and its address
         try:

@@ -118,14 +118,7 @@ class Dashboard(Selectable):
         Path
             `path`. In the page, the address ends in ``#f=123`` for latent 123.
         """
-        from sae_lab.widgets import _pages
-
-        page = self._for_page(latents)
-        page.set_trait("page", True)
-        try:
-            return _pages.widget_page(page, path, title=title)
-        finally:
-            page.close()
+        return self._write_page(self._for_page(latents), path, title)
 
     def _for_page(self, latents: int | Iterable[int] | None = 200) -> Dashboard:
         carried = _which(self._profiles, latents, self.selected)

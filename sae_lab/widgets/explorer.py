@@ -136,14 +136,7 @@ class Explorer(Selectable):
             `path`. In the page, the address ends in ``#f=123`` for latent 123 of the first SAE, in
             ``#sae=<fingerprint>&f=123`` for one of another, and in ``#m=45`` for meta-latent 45.
         """
-        from sae_lab.widgets import _pages
-
-        page = self._for_page(latents)
-        page.set_trait("page", True)
-        try:
-            return _pages.widget_page(page, path, title=title)
-        finally:
-            page.close()
+        return self._write_page(self._for_page(latents), path, title)
 
     def close(self) -> None:
         """Close the explorer and the widgets inside it."""
