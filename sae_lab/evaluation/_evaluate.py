@@ -110,7 +110,7 @@ def _on_rows(sae: SAE, acts: Activations, batch_size: int, progress: bool) -> li
     with Progress(len(acts), "evaluating", "rows", enabled=progress) as bar, torch.no_grad():
         for start, x in row_blocks(acts, batch_size, sae.device):
             values, indices = sae.encode_sparse(x)
-            x_hat = sae.decode_sparse(values, indices)
+            x_hat = sae.decode_sparse(values, indices, x)
             whole.add(x, x_hat)
             activity.add(values, indices)
             if is_ordinary is not None:

@@ -169,7 +169,7 @@ def _measure(
     sums, activity = Reconstruction(), Activity(meta.d_sae)
     for block in rows.split(BATCH):
         values, indices = meta.encode_sparse(block)
-        sums.add(block, meta.decode_sparse(values, indices))
+        sums.add(block, meta.decode_sparse(values, indices, block))
         activity.add(values, indices)
     found = {"d_meta": config.d_sae, "k": config.k, "l0": activity.l0, "explained_variance": sums.explained_variance}
     return found | {"dead_share": 1 - activity.alive_share, "steps": done, "seed": seed}

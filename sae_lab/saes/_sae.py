@@ -5,10 +5,14 @@ biases, and a gate that looks at one row only.
 
     pre   = W_enc (x - b_dec) + b_enc         without "- b_dec" when `center` is False
     z     = pre where the gate is open and pre > 0, else 0
-    x_hat = W_dec^T z + b_dec
+    x_hat = W_dec^T z + b_dec                 with W_skip x added where there is a skip
 
-`x` is always the model's raw activation: scales used in training have been folded into the weights.
+`x` is always the model's raw activation: scales used in training have been folded into the weights. Some
+published SAEs normalise each row by itself; then `x` and `x_hat` above are normalised rows (`normalize`).
 Gates: "topk" opens for the k largest of the row, "threshold" where pre > threshold (a value per latent).
+
+A transcoder is such a record whose output is another site: `d_out` wide, not centred. A crosscoder is one over
+the rows of several sources, side by side.
 """
 
 from __future__ import annotations
@@ -24,6 +28,7 @@ from torch.nn import functional
 from sae_lab._errors import BadInput, CorruptFile
 from sae_lab.saes._config import Gate, SAEConfig
 from sae_lab.saes._largest import above, largest
+from sae_lab.saes._normalize import KINDS, Normalize, row_scale
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,13 +51,17 @@ class SAE(nn.Module):
     Parameters
     ----------
     W_enc, W_dec
-        (d_sae, d_in) float: one row a latent; rows of `W_dec` have unit norm when trained here.
+        (d_sae, d_in) and (d_sae, d_out) float: one row a latent; rows of `W_dec` have unit norm when trained here.
     b_enc, b_dec
-        (d_sae,) and (d_in,) float.
+        (d_sae,) and (d_out,) float.
     gate, k, threshold
         "topk" needs `k`; "threshold" takes `threshold`, (d_sae,) or one number, default 0.
     center
         Whether `b_dec` is subtracted from the input.
+    W_skip
+        (d_out, d_in) float: a linear map from input to output beside the latents (skip transcoders).
+    normalize
+        Whether each row is normalised by itself: "none", "layer_norm" or "rms_norm"; see `_normalize`.
     architecture, config
         What it was trained as; `config` is None for an SAE that came from elsewhere.
     metadata
@@ -68,6 +77,7 @@ class SAE(nn.Module):
     W_dec: nn.Parameter
     b_enc: nn.Parameter
     b_dec: nn.Parameter
+    W_skip: nn.Parameter | None
     threshold: Tensor
 
     def __init__(
@@ -81,41 +91,53 @@ class SAE(nn.Module):
         k: int | None = None,
         threshold: Tensor | float = 0.0,
         center: bool = True,
+        W_skip: Tensor | None = None,
+        normalize: Normalize = "none",
         architecture: str | None = None,
         config: SAEConfig | None = None,
         metadata: dict[str, Any] | None = None,
     ):
         super().__init__()
-        if W_dec.ndim != 2:
-            raise BadInput(f"W_dec must have shape (d_sae, d_in), not {tuple(W_dec.shape)}")
-        d_sae, d_in = W_dec.shape
+        for name, matrix in (("W_enc", W_enc), ("W_dec", W_dec)):
+            if matrix.ndim != 2:
+                raise BadInput(f"{name} must have shape (d_sae, d_in), not {tuple(matrix.shape)}")
+        d_sae, d_out = W_dec.shape
+        d_in = d_out if center else W_enc.shape[1]
         limits = torch.as_tensor(threshold, dtype=torch.float32)
         limits = limits.expand(d_sae).clone() if limits.ndim == 0 else limits
         parts = {"W_enc": W_enc, "W_dec": W_dec, "b_enc": b_enc, "b_dec": b_dec, "threshold": limits}
         expected = {
             "W_enc": (d_sae, d_in),
-            "W_dec": (d_sae, d_in),
+            "W_dec": (d_sae, d_out),
             "b_enc": (d_sae,),
-            "b_dec": (d_in,),
+            "b_dec": (d_out,),
             "threshold": (d_sae,),
         }
+        if W_skip is not None:
+            parts["W_skip"], expected["W_skip"] = W_skip, (d_out, d_in)
         for name, part in parts.items():
             if tuple(part.shape) != expected[name]:
                 raise BadInput(
-                    f"{name} has shape {tuple(part.shape)}, but with W_dec {(d_sae, d_in)} it must be {expected[name]}"
+                    f"{name} has shape {tuple(part.shape)}, but with W_dec {(d_sae, d_out)} it must be {expected[name]}"
                 )
             if not torch.isfinite(part).all():
                 raise BadInput(f"{name} holds NaN or infinity at {_first_bad(part)}: load or train it anew")
+        if normalize not in KINDS:
+            raise BadInput(f"normalize must be one of {', '.join(map(repr, KINDS))}, not {normalize!r}")
+        if normalize != "none" and d_in != d_out:
+            raise BadInput("rows that are normalised by themselves have to be put back: d_in and d_out must be equal")
         if gate not in ("topk", "threshold"):
             raise BadInput(f"gate must be 'topk' or 'threshold', not {gate!r}")
         if gate == "topk" and (k is None or not 1 <= k <= d_sae):
             raise BadInput(f"a topk gate needs k between 1 and d_sae={d_sae}, not {k!r}")
-        for name in ("W_enc", "W_dec", "b_enc", "b_dec"):
+        self.W_skip = None
+        for name in parts.keys() - {"threshold"}:
             setattr(self, name, nn.Parameter(parts[name].detach().to(torch.float32).contiguous(), requires_grad=False))
         self.register_buffer("threshold", limits.detach().to(device=W_dec.device, dtype=torch.float32).contiguous())
         self.gate: Gate = gate
         self.k = k
         self.center = center
+        self.normalize: Normalize = normalize
         self.config = config
         self.architecture = architecture or (config.architecture if config else gate)
         self.metadata: dict[str, Any] = dict(metadata or {})
@@ -123,6 +145,11 @@ class SAE(nn.Module):
     @property
     def d_in(self) -> int:
         """Width of the activations it reads."""
+        return self.W_enc.shape[1]
+
+    @property
+    def d_out(self) -> int:
+        """Width of the activations it reconstructs: `d_in`, but for a transcoder."""
         return self.W_dec.shape[1]
 
     @property
@@ -147,8 +174,7 @@ class SAE(nn.Module):
 
     def pre_activations(self, x: Tensor) -> Tensor:
         """W_enc (x - b_dec) + b_enc: (..., d_sae), before the gate, for raw activations (..., d_in)."""
-        x = self._rows(x)
-        return functional.linear(x - self.b_dec if self.center else x, self.W_enc, self.b_enc)
+        return functional.linear(self._input(self._rows(x)), self.W_enc, self.b_enc)
 
     def encode(self, x: Tensor) -> Tensor:
         """Activations of all latents, (..., d_sae), zero where inactive, for raw activations (..., d_in)."""
@@ -170,23 +196,30 @@ class SAE(nn.Module):
             return Sparse(x.new_zeros(shape), torch.zeros(shape, dtype=torch.int64, device=x.device))
         return Sparse(torch.cat(values).reshape(shape), torch.cat(indices).reshape(shape))
 
-    def decode(self, z: Tensor) -> Tensor:
-        """Reconstruction (..., d_in) from dense activations (..., d_sae)."""
+    def decode(self, z: Tensor, x: Tensor | None = None) -> Tensor:
+        """Reconstruction (..., d_out) from dense activations (..., d_sae).
+
+        `x`, the raw rows (..., d_in), is needed where the reconstruction depends on more than the latents: with a
+        skip, or rows that are normalised by themselves.
+        """
         if z.shape[-1] != self.d_sae:
             raise BadInput(f"decode needs (..., {self.d_sae}) activations, got {tuple(z.shape)}")
-        return z.to(self.W_dec.dtype) @ self.W_dec + self.b_dec
+        return self._output(z.to(self.W_dec.dtype) @ self.W_dec, x)
 
-    def decode_sparse(self, values: Tensor, indices: Tensor) -> Tensor:
-        """Reconstruction (..., d_in) from `encode_sparse`'s values and indices: k' rows of W_dec a row, not d_sae."""
+    def decode_sparse(self, values: Tensor, indices: Tensor, x: Tensor | None = None) -> Tensor:
+        """Reconstruction (..., d_out) from `encode_sparse`'s values and indices: k' rows of W_dec a row, not d_sae.
+
+        `x` as in `decode`.
+        """
         if values.shape != indices.shape:
             raise BadInput(f"values {tuple(values.shape)} and indices {tuple(indices.shape)} must have the same shape")
         flat = indices.reshape(-1, indices.shape[-1]), values.reshape(-1, values.shape[-1]).to(self.W_dec.dtype)
         sums = functional.embedding_bag(flat[0], self.W_dec, mode="sum", per_sample_weights=flat[1])
-        return sums.reshape(*values.shape[:-1], self.d_in) + self.b_dec
+        return self._output(sums.reshape(*values.shape[:-1], self.d_out), x)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Reconstruction (..., d_in) of raw activations (..., d_in)."""
-        return self.decode_sparse(*self.encode_sparse(x))
+        """Reconstruction (..., d_out) of raw activations (..., d_in)."""
+        return self.decode_sparse(*self.encode_sparse(x), x)
 
     def latent(self, x: Tensor, i: int | Sequence[int] | Tensor) -> Tensor:
         """Activation of latent `i` alone, (...,), or of several, (..., len(i)), for raw activations (..., d_in).
@@ -198,11 +231,10 @@ class SAE(nn.Module):
             raise BadInput(f"latent {i!r} does not exist: this SAE has latents 0 to {self.d_sae - 1}")
         if self.gate == "topk":
             return self.encode(x)[..., which]
-        x = self._rows(x)
         few = which.reshape(-1)
-        pre = functional.linear(x - self.b_dec if self.center else x, self.W_enc[few], self.b_enc[few])
+        pre = functional.linear(self._input(self._rows(x)), self.W_enc[few], self.b_enc[few])
         z = torch.where(pre > self.threshold[few], pre.relu(), 0.0)
-        return z.reshape(*x.shape[:-1], *which.shape)
+        return z.reshape(*pre.shape[:-1], *which.shape)
 
     def save(self, path: Path | str, *, dtype: str = "float32") -> Path:
         """Write the folder `path` (cfg.json, sae_weights.safetensors), readable by SAELens; see `formats.saelens`."""
@@ -220,7 +252,8 @@ class SAE(nn.Module):
     def extra_repr(self) -> str:
         gate = f"k={self.k}" if self.gate == "topk" else "threshold"
         place = "".join(f", {self.metadata[key]}" for key in ("model", "site") if self.metadata.get(key))
-        return f"{self.architecture}, d_in={self.d_in}, d_sae={self.d_sae}, {gate}{place}"
+        out = "" if self.d_out == self.d_in else f", d_out={self.d_out}"
+        return f"{self.architecture}, d_in={self.d_in}{out}, d_sae={self.d_sae}, {gate}{place}"
 
     def __repr__(self) -> str:
         return f"SAE({self.extra_repr()})"
@@ -231,6 +264,25 @@ class SAE(nn.Module):
                 f"this SAE reads rows of width {self.d_in}, got shape {tuple(x.shape)}: check the model and the site"
             )
         return x.to(device=self.device, dtype=self.W_enc.dtype)
+
+    def _input(self, x: Tensor) -> Tensor:
+        """What the encoder multiplies."""
+        if self.normalize != "none":
+            x = row_scale(x, self.normalize).apply(x)
+        return x - self.b_dec if self.center else x
+
+    def _output(self, decoded: Tensor, x: Tensor | None) -> Tensor:
+        """The reconstruction from what the latents add up to."""
+        decoded = decoded + self.b_dec
+        if self.W_skip is None and self.normalize == "none":
+            return decoded
+        if x is None:
+            raise BadInput("this SAE's reconstruction depends on the row itself: pass the rows, decode(..., x=rows)")
+        x = self._rows(x)
+        scale = row_scale(x, self.normalize) if self.normalize != "none" else None
+        if self.W_skip is not None:
+            decoded = decoded + functional.linear(x if scale is None else scale.apply(x), self.W_skip)
+        return decoded if scale is None else scale.undo(decoded)
 
     def _gate(self, pre: Tensor) -> Tensor:
         if self.gate == "topk":

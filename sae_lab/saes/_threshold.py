@@ -87,6 +87,8 @@ def _rewritten(sae: SAE, W_enc: Tensor, W_dec: Tensor, b_enc: Tensor, threshold:
         k=sae.k,
         threshold=threshold,
         center=sae.center,
+        W_skip=sae.W_skip,
+        normalize=sae.normalize,
         architecture=sae.architecture,
         config=sae.config,
         metadata=sae.metadata,

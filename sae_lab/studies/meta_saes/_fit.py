@@ -125,6 +125,6 @@ def measure(sae: SAE, rows: torch.Tensor) -> tuple[float, float, float]:
     quality, activity = Reconstruction(), Activity(sae.d_sae)
     for block in rows.split(BLOCK):
         sparse = sae.encode_sparse(block)
-        quality.add(block, sae.decode_sparse(*sparse))
+        quality.add(block, sae.decode_sparse(*sparse, block))
         activity.add(*sparse)
     return quality.explained_variance, activity.l0, 1.0 - activity.alive_share
