@@ -22,14 +22,22 @@ from sae_lab._errors import BadInput, CorruptFile
 from sae_lab._files import atomic_folder, read_arrays, read_json, refuse_pickle, sha256, write_arrays, write_json
 from sae_lab.saes._config import Gate, SAEConfig
 from sae_lab.saes._sae import from_parts
+from sae_lab.saes.formats._open import peek_json
 
 if TYPE_CHECKING:
     from sae_lab.saes._sae import SAE
 
+NAME, PICKLED = "saelens", False
 LAYOUT = "6.0.0"  # the oldest version with this layout; a folder that names none is taken for an older one
 CONFIG, WEIGHTS = "cfg.json", "sae_weights.safetensors"
 READABLE: dict[str, Gate] = {"standard": "threshold", "topk": "topk", "jumprelu": "threshold"}
 HOOKS = {"": "resid_post", "input": "resid_pre", "mlp": "mlp_out", "attn": "attn_out"}
+
+
+def recognises(path: Path) -> bool:
+    """Whether `path` is a folder whose cfg.json names an architecture and a width."""
+    cfg = peek_json(path / CONFIG)
+    return "d_sae" in cfg and ("architecture" in cfg or "hook_point" in cfg or "hook_name" in cfg)
 
 
 def save(sae: SAE, path: Path | str, *, dtype: str = "float32") -> Path:
