@@ -54,13 +54,14 @@ class Activations(TokenProvenance):
         path: Path | None = None,
         identity: str | None = None,
         rows: np.ndarray | None = None,
+        source: Gatherer | None = None,
     ):
         self.d_in = d_in
         self.metadata = dict(metadata)
         self.path = path
         self.n_sequences = sum(shard.n_sequences for shard in shards)
         self._shards = list(shards)
-        self._source = Gatherer(self._shards, d_in)
+        self._source = source or Gatherer(self._shards, d_in)
         self._vocabulary = vocabulary
         self._skip_first = skip_first
         self._identity = identity
@@ -249,6 +250,7 @@ class Activations(TokenProvenance):
             path=self.path,
             identity=self._identity,
             rows=self._store_rows(chosen).astype(np.int32 if len(self._source) < 2**31 else np.int64),
+            source=self._source,
         )
 
     # -- where they come from ---------------------------------------------------------------------------------
@@ -262,6 +264,12 @@ class Activations(TokenProvenance):
     def site(self) -> str | None:
         """The site in the model, or None."""
         return self.metadata.get("site")
+
+    @property
+    def sources(self) -> tuple[dict[str, Any], ...]:
+        """What stands in which columns, in order: name, model, site, width; one entry but for `sl.join`."""
+        own = {"name": self.site or "x", "model": self.model, "site": self.site, "width": self.d_in}
+        return tuple(self.metadata.get("sources") or [own])
 
     # -- numbers ----------------------------------------------------------------------------------------------
 
