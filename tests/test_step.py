@@ -8,7 +8,7 @@ from torch.nn import functional
 
 import sae_lab as sl
 from sae_lab.training import kernels
-from sae_lab.training._step import PARAMETERS, Optimiser, Weights
+from sae_lab.training._step import PARAMETERS, Batch, Moment, Optimiser, Weights
 from sae_lab.training.kernels import ReferenceKernel
 from sae_lab.training.kernels.cpu import SparseKernel
 
@@ -32,7 +32,7 @@ def batches(count: int = 3) -> torch.Tensor:
 def steps(kernel, config, *, dead=None, clip=1.0, lr=1e-3):
     start = weights()
     kernel = kernel(config, start, ROWS, Optimiser(clip=clip))
-    seen = [kernel.step(x, lr=lr, penalty=0.5, dead=dead) for x in batches()]
+    seen = [kernel.step(x, lr=lr, moment=Moment(penalty=0.5), dead=dead) for x in batches()]
     return start, seen
 
 
@@ -64,7 +64,7 @@ def test_the_aux_term_reaches_dead_latents_and_clipping_shortens_the_step():
     gradients = []
     for clip in (1e9, 0.01):
         kernel = SparseKernel(config, weights(), ROWS, Optimiser(clip=clip))
-        kernel.gradients(batches()[0], 1.0, None)
+        kernel.gradients(Batch(batches()[0], batches()[0]), Moment(), None)
         kernel.update(0.0)
         parts = [tensor.grad for _, tensor in kernel.weights.items()]
         gradients.append(torch.linalg.vector_norm(torch.cat([part.flatten() for part in parts])))

@@ -15,10 +15,10 @@ from sae_lab._errors import BadInput
 from sae_lab.activations._corpus import CorpusReader, check_texts, corpus_name
 from sae_lab.activations._folders import check_path, check_space, folder_of, stored_batch_tokens
 from sae_lab.activations._lock import folder_lock
-from sae_lab.activations._manifest import installed_versions
+from sae_lab.activations._manifest import describe, installed_versions
 from sae_lab.activations._run import Run
 from sae_lab.activations._settings import Settings, check_max_tokens, check_settings
-from sae_lab.activations._store import Activations, describe
+from sae_lab.activations._store import Activations
 from sae_lab.activations._writer import ShardWriter
 
 

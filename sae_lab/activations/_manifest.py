@@ -148,3 +148,18 @@ def installed_versions() -> dict[str, str]:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[package] = importlib.metadata.version(package)
     return found
+
+
+def describe(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a manifest that users ask for, flat."""
+    return {
+        "model": manifest["model"],
+        "site": manifest["site"],
+        **manifest["settings"],
+        "corpus": manifest["corpus_name"],
+        "corpus_documents": manifest["corpus"]["documents"],
+        "corpus_sha256": manifest["corpus"]["sha256"],
+        "max_tokens": manifest["max_tokens"],
+        "versions": dict(manifest["versions"]),
+        "complete": manifest["complete"],
+    }

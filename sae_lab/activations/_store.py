@@ -21,7 +21,7 @@ from torch import Tensor
 from sae_lab._errors import BadInput
 from sae_lab.activations._array import checked_array, numbered, row_numbers
 from sae_lab.activations._gather import Gatherer, shuffled
-from sae_lab.activations._manifest import MANIFEST, entries, read_manifest, read_vocabulary
+from sae_lab.activations._manifest import MANIFEST, describe, entries, read_manifest, read_vocabulary
 from sae_lab.activations._provenance import TokenProvenance
 from sae_lab.activations._shards import FileShard, Shard
 from sae_lab.activations._statistics import statistics
@@ -288,6 +288,11 @@ class Activations(TokenProvenance):
         """Mean squared norm of a row."""
         return self._statistics.mean_sq_norm
 
+    @property
+    def mean_squares(self) -> Tensor:
+        """Mean square of each column, (d_in,) float64."""
+        return self._statistics.mean_squares
+
     @cached_property
     def fingerprint(self) -> str:
         """Short hash of what the rows are: the same rows in the same order have the same one."""
@@ -326,21 +331,6 @@ class Activations(TokenProvenance):
 def as_activations(x: Activations | Tensor | np.ndarray) -> Activations:
     """Return `x` as Activations: as it is, or a checked array of shape (rows, d_in)."""
     return x if isinstance(x, Activations) else Activations.from_array(x)
-
-
-def describe(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of a manifest that users ask for, flat."""
-    return {
-        "model": manifest["model"],
-        "site": manifest["site"],
-        **manifest["settings"],
-        "corpus": manifest["corpus_name"],
-        "corpus_documents": manifest["corpus"]["documents"],
-        "corpus_sha256": manifest["corpus"]["sha256"],
-        "max_tokens": manifest["max_tokens"],
-        "versions": dict(manifest["versions"]),
-        "complete": manifest["complete"],
-    }
 
 
 def _short_hash(*parts: bytes | np.ndarray) -> str:

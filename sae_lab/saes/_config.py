@@ -1,14 +1,16 @@
 """What every architecture says about itself, and the table of those that exist.
 
-An architecture is one file: a frozen dataclass derived from `SAEConfig` that names its selection rule,
-holds its options, and gives its loss terms by name. Deriving from `SAEConfig` enters it into the table;
-the training room finds what it needs here and asks no file for its type.
+An architecture is one file: a frozen dataclass derived from `SAEConfig` that holds its options and overrides the
+parts below in which it differs. Deriving from `SAEConfig` enters it into the table; the training room finds what
+it needs here and asks no file for its type. Configs have no state: what changes in a run lies in `Weights`.
 
-The common loss, with `x` centred and scaled so that its mean squared norm is `d_in`:
+The common loss, with the target `y` (the row `x` itself in an autoencoder) scaled so that its mean squared
+distance from its mean is `d_out`:
 
-    loss = mean over rows of |x_hat - x|^2 / d_in  +  penalties  +  aux_weight * aux
+    loss = mean over rows of |y_hat - y|^2 / d_out  +  penalties  +  aux_weight * aux
 
-so without penalties and aux it is the fraction of variance unexplained (FVU).
+so without penalties and aux it is the fraction of variance unexplained (FVU). `forward` is the method's
+definition, dense and differentiable; faster kernels are held to it.
 """
 
 from __future__ import annotations
@@ -18,12 +20,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from sae_lab._errors import BadInput, nearest
+from sae_lab.saes._weights import Batch, Forward, Layout, Moment, Weights
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 Gate = Literal["topk", "threshold"]
-Selection = Literal["row_topk", "batch_topk", "positive"]
+Selection = Literal["row_topk", "batch_topk", "positive", "own"]
+Calibration = Literal["none", "global", "latent"]
 ARCHITECTURES: dict[str, type[SAEConfig]] = {}
 
 
@@ -36,7 +40,13 @@ class SAEConfig:
     gate: ClassVar[Gate]
     """How a trained SAE decides what is active: the k largest of a row, or all above a threshold."""
     selection: ClassVar[Selection]
-    """Which latents are kept while training; the step's kernels implement these rules."""
+    """Which latents are kept while training; faster kernels know some rules, "own" is known to `forward` alone."""
+    center: ClassVar[bool] = True
+    """Whether `b_dec` is subtracted from the input."""
+    unit_decoder: ClassVar[bool] = True
+    """Whether decoder rows are kept at length 1."""
+    betas: ClassVar[tuple[float, float]] = (0.9, 0.999)
+    """Adam's."""
 
     d_sae: int
     """Number of latents."""
@@ -58,12 +68,67 @@ class SAEConfig:
         """(how many dead latents may help to explain a row's error, weight of that loss); 0 switches it off."""
         return 0, 0.0
 
+    @property
+    def calibration(self) -> Calibration:
+        """Which inference threshold is set on training rows: none, one for all latents, or one for each."""
+        return "global" if self.gate == "threshold" and self.active is not None else "none"
+
     def select(self, pre: Tensor) -> Tensor:
-        """Apply the training-time selection rule to pre-activations (rows, d_sae), densely: the reference."""
-        raise NotImplementedError
+        """Apply the training-time selection rule to pre-activations (rows, d_sae), densely; here: what is positive."""
+        return pre.relu()
 
     def penalties(self, z: Tensor, W_dec: Tensor) -> dict[str, Tensor]:
         """Loss terms beyond the squared error, by name, each a scalar that is already weighted."""
+        return {}
+
+    def layout(self, widths: tuple[int, ...]) -> Layout:
+        """Which columns of a row are what, given the widths of its sources; here: all are read and reconstructed.
+
+        Raises
+        ------
+        BadInput
+            The activations do not have the sources that the architecture needs.
+        """
+        if len(widths) > 1:
+            raise BadInput(
+                f"these activations join {len(widths)} sources, and {type(self).__name__} reconstructs one: train it "
+                f"on that one, or use sl.Transcoder or sl.Crosscoder"
+            )
+        return Layout(slice(0, widths[0]), slice(0, widths[0]))
+
+    def extra_parameters(self, weights: Weights) -> dict[str, Tensor]:
+        """Further trained parameters by name with their first values, in training units."""
+        return {}
+
+    def initial_memory(self, weights: Weights) -> dict[str, Tensor]:
+        """What is kept between steps and not trained by gradients, by name with first values."""
+        return {}
+
+    def forward(self, w: Weights, batch: Batch, moment: Moment) -> Forward:
+        """The method itself in training mode: dense, differentiable, the reference of every kernel."""
+        x = batch.x - w.b_dec if self.center else batch.x
+        pre = x @ w.W_enc.T + w.b_enc
+        z = self.select(pre)
+        x_hat = z @ w.W_dec + w.b_dec
+        error = (x_hat - batch.target).square().sum(dim=1).mean() / batch.target.shape[1]
+        penalties = {name: moment.penalty * term for name, term in self.penalties(z, w.W_dec).items()}
+        return Forward(pre, z, x_hat, error, penalties)
+
+    def before_step(self, w: Weights, moment: Moment) -> None:
+        """Change memory before a step: annealing, budgets. Without gradients."""
+
+    def after_step(self, w: Weights, batch: Batch, firings: Tensor, moment: Moment) -> None:
+        """Change weights or memory after a step, given how often each latent fired in it, (d_sae,). No gradients."""
+
+    def helped(self, w: Weights, dead: Tensor) -> Tensor:
+        """Indices of the latents that the aux term helps, given those that are dead."""
+        return dead
+
+    def fold(self, w: Weights) -> dict[str, Tensor]:
+        """Parts of the trained record, in training units, that differ from the parameters of the same name.
+
+        Possible parts: W_enc, W_dec, b_enc, b_dec, W_skip, and threshold, (d_sae,).
+        """
         return {}
 
     def to_dict(self) -> dict[str, Any]:

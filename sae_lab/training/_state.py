@@ -1,8 +1,8 @@
 """The state of a run: weights in training units, the step's kernel, dead latents, threshold, step number.
 
-Training units: rows are multiplied by `scale`, so that their mean squared distance from their mean is d_in.
-Learning rates and penalties then mean the same for every model and site. `fold` is the one place where
-the scale is taken out again; nothing outside this file knows training units.
+Training units: the rows of each source are multiplied by a factor, so that their mean squared distance from
+their mean is their width. Learning rates and penalties then mean the same for every model and site. `fold` is
+the one place where the factors are taken out again; nothing outside this file knows training units.
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ from torch.nn import functional
 
 from sae_lab._errors import BadInput, CorruptFile
 from sae_lab.saes import SAE, SAEConfig
+from sae_lab.saes._weights import Batch, Layout, Moment, Weights
 from sae_lab.training import _threshold, kernels
 from sae_lab.training._dead import DeadLatents
 from sae_lab.training._settings import Settings, learning_rate, ramp
-from sae_lab.training._step import Optimiser, Statistics, Weights
+from sae_lab.training._step import Optimiser, Statistics
 from sae_lab.training._threshold import RunningThreshold
 
 if TYPE_CHECKING:
@@ -51,39 +52,55 @@ class TrainingState:
         self.settings = settings
         self.device = device
         self.step = 0
-        self.scale = input_scale(acts)
-        self.weights = _initial_weights(config, acts, self.scale, settings.seed, device)
+        self.layout = config.layout(tuple(source["width"] for source in acts.sources))
+        self.scale = input_scale(acts).to(device)
+        self.weights = _initial_weights(config, acts, self.layout, self.scale.cpu(), settings.seed, device)
         kernel = kernels.choose(config, device)
         self.kernel = kernel(config, self.weights, settings.batch_size, Optimiser(clip=settings.clip))
         self.dead = DeadLatents(config.d_sae, settings.dead_window, device)
         self.threshold = RunningThreshold(device)
         self.calibrated: float | None = None
 
+    @torch.no_grad()
     def advance(self, x: Tensor) -> Statistics:
-        """One step on raw rows (rows, d_in)."""
-        rows = x.to(self.device, torch.float32) * self.scale
-        seen = self.kernel.step(
-            rows,
-            lr=learning_rate(self.step, self.settings),
-            penalty=ramp(self.step, self.settings),
-            dead=self.dead.indices,
-        )
+        """One step on raw rows (rows, width of all sources)."""
+        batch, moment = self.batch(x), self.moment()
+        self.config.before_step(self.weights, moment)
+        dead = self.config.helped(self.weights, self.dead.indices)
+        seen = self.kernel.step(batch, lr=learning_rate(self.step, self.settings), moment=moment, dead=dead)
+        self.config.after_step(self.weights, batch, seen.firings, moment)
         self.step += 1
-        self.dead.saw(seen.fired, len(rows), self.step)
+        self.dead.saw(seen.firings > 0, len(batch.x), self.step)
         self.threshold.saw(seen.cut)
         self.calibrated = None
         return seen
 
+    def batch(self, x: Tensor) -> Batch:
+        """Raw rows in training units, taken apart."""
+        rows = x.to(self.device, torch.float32) * self.scale
+        layout = self.layout
+        if layout.input == layout.target == slice(0, rows.shape[1]):
+            return Batch(rows, rows)
+        read = rows[:, layout.input].contiguous()
+        target = read if layout.target == layout.input else rows[:, layout.target].contiguous()
+        return Batch(read, target, None if layout.side is None else rows[:, layout.side].contiguous())
+
+    def moment(self) -> Moment:
+        """Where the next step stands in the run."""
+        settings = self.settings
+        return Moment(self.step, settings.steps, ramp(self.step, settings), settings.seed)
+
     def calibrate(self, acts: Activations, rows: int = _threshold.CALIBRATION_ROWS) -> None:
         """Set the inference threshold on training rows, where the architecture needs one."""
-        if self.config.gate != "threshold" or self.config.active is None:
+        if self.config.calibration == "none" or self.config.active is None:
             return
         size = self.settings.batch_size
         count = max(min(rows, len(acts)) // size, 1)
 
         def batches() -> Iterator[Tensor]:
-            stream = acts.batches(size, seed=self.settings.seed + 1, epochs=1)
-            return (x.to(self.device) * self.scale for x in itertools.islice(stream, count))
+            for x in itertools.islice(acts.batches(size, seed=self.settings.seed + 1, epochs=1), count):
+                read = self.batch(x).x
+                yield read - self.weights.b_dec if self.config.center else read
 
         self.calibrated = _threshold.calibrate(self.weights, batches, self.config.active, float(self.threshold.value))
 
@@ -91,28 +108,39 @@ class TrainingState:
     def fold(self, metadata: dict[str, Any]) -> SAE:
         """The SAE as it is now, in raw units, on the CPU.
 
-        With u = scale * x the gate's input W_enc (u - b_dec) + b_enc is scale times the same with the biases
-        divided by the scale. ReLU, top-k and thresholds follow such a factor, so dividing both biases and the
-        threshold is all: directions and unit norms stay, and activations come out in the units of x.
+        With u = s x as input, v = t y as output and activations in units of some factor a,
+
+            pre / a = (W_enc s / a) (x - b_dec / s) + b_enc / a
+            y_hat   = (a W_dec / t)^T (z / a) + b_dec / t
+
+        ReLU, top-k and thresholds follow a factor, so the gate stays what it was. For one source, a = s = t keeps
+        directions and unit norms; where sources have different factors, a is that of the output, or its mean.
         """
         w = {name: tensor.detach().cpu().clone() for name, tensor in self.weights.items()}
-        learned = self.config.active is not None and self.config.gate == "threshold"
-        threshold = (float(self.threshold.value) if self.calibrated is None else self.calibrated) if learned else 0.0
+        if self.config.calibration != "none":
+            w["threshold"] = (self.threshold.value if self.calibrated is None else torch.tensor(self.calibrated)).cpu()
+        w |= {name: tensor.detach().cpu() for name, tensor in self.config.fold(self.weights).items()}
+        scale = self.scale.cpu().expand(max(part.stop for part in self.layout if part is not None))
+        s, t = scale[self.layout.input], scale[self.layout.target]
+        same = bool((t == t[0]).all())
+        a = t[0] if same else t.square().mean().sqrt()
         return SAE(
-            w["W_enc"],
-            w["W_dec"],
-            w["b_enc"] / self.scale,
-            w["b_dec"] / self.scale,
+            w["W_enc"] if same and bool((s == a).all()) else w["W_enc"] * (s / a),
+            w["W_dec"] if same else w["W_dec"] * (a / t),
+            w["b_enc"] / a,
+            w["b_dec"] / t,
             gate=self.config.gate,
             k=self.config.active,
-            threshold=threshold / self.scale,
+            threshold=w["threshold"] / a if "threshold" in w else 0.0,
+            center=self.config.center,
+            W_skip=w["W_skip"] * s / t[:, None] if "W_skip" in w else None,
             config=self.config,
             metadata=metadata,
         )
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Everything as named arrays, for a checkpoint."""
-        tensors = {**dict(self.weights.items()), **self.kernel.moments()}
+        tensors = {**self.weights.everything(), **self.kernel.moments()}
         tensors |= {"silent": self.dead.silent, "dead": self.dead.indices}
         tensors |= {"threshold.value": self.threshold.value, "threshold.count": self.threshold.count}
         tensors["step"] = torch.tensor(self.step)
@@ -122,7 +150,7 @@ class TrainingState:
         """Put back what `arrays` gave."""
         stored = {name: torch.from_numpy(array.copy()).to(self.device) for name, array in arrays.items()}
         current = self.arrays()
-        for name, tensor in {**dict(self.weights.items()), "silent": self.dead.silent}.items():
+        for name, tensor in {**self.weights.everything(), "silent": self.dead.silent}.items():
             if name not in stored or stored[name].shape != tensor.shape:
                 raise CorruptFile(
                     f"the checkpoint {where} has no {name!r} of shape {tuple(tensor.shape)}: "
@@ -138,26 +166,58 @@ class TrainingState:
         self.step = int(stored["step"])
 
 
-def input_scale(acts: Activations) -> float:
-    """The factor that makes the rows' mean squared distance from their mean equal to d_in."""
-    variance = acts.mean_sq_norm - float(acts.mean.double().square().sum())
+def input_scale(acts: Activations) -> Tensor:
+    """The factor that makes the mean squared distance of rows from their mean equal to their width.
+
+    One number; where sources are joined, one for each column: the factor of its source.
+    """
+    widths = [source["width"] for source in acts.sources]
+    if len(widths) == 1:
+        variance = acts.mean_sq_norm - float(acts.mean.double().square().sum())
+        return torch.tensor(_factor(variance, acts.mean_sq_norm, acts.d_in, ""))
+    squares, means = acts.mean_squares.double(), acts.mean.double()
+    columns, begin = [], 0
+    for source, width in zip(acts.sources, widths, strict=True):
+        part = slice(begin, begin + width)
+        square = float(squares[part].sum())
+        variance = square - float(means[part].square().sum())
+        columns.append(torch.full((width,), _factor(variance, square, width, f" of {source['name']!r}")))
+        begin += width
+    return torch.cat(columns)
+
+
+def _factor(variance: float, square: float, width: int, whose: str) -> float:
     # the difference of two nearly equal numbers says nothing: rows that hardly differ cannot be told apart
-    if not variance > 1e-6 * acts.mean_sq_norm:
-        raise BadInput("the rows of these activations are all (nearly) equal: there is nothing to learn from them")
-    return math.sqrt(acts.d_in / variance)
+    if not variance > 1e-6 * square:
+        raise BadInput(f"the rows{whose} of these activations are all (nearly) equal: there is nothing to learn")
+    return math.sqrt(width / variance)
 
 
-def _initial_weights(config: SAEConfig, acts: Activations, scale: float, seed: int, device: torch.device) -> Weights:
-    """Random unit decoder rows, the encoder tied to them but for one factor, the mean of the rows as decoder bias."""
+def _initial_weights(
+    config: SAEConfig, acts: Activations, layout: Layout, scale: Tensor, seed: int, device: torch.device
+) -> Weights:
+    """Random unit decoder rows, the mean of the targets as decoder bias, and the encoder that fits them best.
+
+    In an autoencoder the encoder is the decoder but for one factor; a transcoder's rows are random too.
+    """
     # a seed of its own for this purpose: the same number also orders the rows, and may have made the data
     digest = hashlib.sha256(f"sae_lab: initial weights: {seed}".encode()).digest()
     generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
-    W_dec = functional.normalize(torch.randn(config.d_sae, acts.d_in, generator=generator), dim=1)
-    b_dec = acts.mean.float() * scale
     some = torch.linspace(0, len(acts) - 1, min(INITIAL_ROWS, len(acts))).long()
-    centred = acts[some] * scale - b_dec
-    decoded = config.select(centred @ W_dec.T) @ W_dec
+    rows, mean = acts[some] * scale, acts.mean.float() * scale
+    d_in, d_out = rows[:, layout.input].shape[1], rows[:, layout.target].shape[1]
+    W_dec = functional.normalize(torch.randn(config.d_sae, d_out, generator=generator), dim=1)
+    tied = layout.input == layout.target
+    W_enc = W_dec if tied else functional.normalize(torch.randn(config.d_sae, d_in, generator=generator), dim=1)
+    b_dec = mean[layout.target].clone()
+    centred = rows[:, layout.target] - b_dec
+    read = centred if config.center else rows[:, layout.input]
+    decoded = config.select(read @ W_enc.T) @ W_dec
     # the factor on the encoder with which the first reconstruction is the best it can be, by least squares
     fit = float((decoded * centred).sum() / decoded.square().sum().clamp_min(1e-12))
-    start = {"W_enc": W_dec * max(fit, 0.01), "W_dec": W_dec, "b_enc": torch.zeros(config.d_sae), "b_dec": b_dec}
-    return Weights(**{name: tensor.to(device, copy=True) for name, tensor in start.items()})
+    start = (W_enc * max(fit, 0.01), W_dec, torch.zeros(config.d_sae), b_dec)
+    at_first = [tensor.to(device, copy=True) for tensor in start]
+    weights = Weights(W_enc=at_first[0], W_dec=at_first[1], b_enc=at_first[2], b_dec=at_first[3])
+    weights.extra = {name: tensor.to(device) for name, tensor in config.extra_parameters(weights).items()}
+    weights.memory = {name: tensor.to(device) for name, tensor in config.initial_memory(weights).items()}
+    return weights

@@ -5,8 +5,8 @@ few statistics as tensors (nothing is read back from the device). A kernel must 
 `update` is shared, and one that fuses both may override it too. All kernels give the same weights as
 `kernels.reference`, to rounding; the tests hold them to it.
 
-Everything here is in training units: rows are scaled so that the mean squared distance from their mean is
-`d_in`, hence loss = |x_hat - x|^2 / d_in is the fraction of variance unexplained.
+Everything here is in training units: targets are scaled so that the mean squared distance from their mean is
+`d_out`, hence loss = |x_hat - x|^2 / d_out is the fraction of variance unexplained.
 """
 
 from __future__ import annotations
@@ -19,27 +19,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from sae_lab.saes import SAEConfig
+from sae_lab.saes._weights import PARAMETERS, Batch, Moment, Weights
 
-PARAMETERS = ("W_enc", "W_dec", "b_enc", "b_dec")
+__all__ = ["PARAMETERS", "Batch", "Kernel", "Moment", "Optimiser", "Statistics", "Weights"]
+
 MAX_AUX_K = 512  # the aux term costs as much as its latents are many
-
-
-@dataclass
-class Weights:
-    """The parameters in training units; the kernel changes them in place."""
-
-    W_enc: Tensor
-    """(d_sae, d_in)"""
-    W_dec: Tensor
-    """(d_sae, d_in), rows of unit norm"""
-    b_enc: Tensor
-    """(d_sae,)"""
-    b_dec: Tensor
-    """(d_in,)"""
-
-    def items(self) -> list[tuple[str, Tensor]]:
-        """Names and tensors, in a fixed order."""
-        return [(name, getattr(self, name)) for name in PARAMETERS]
 
 
 @dataclass
@@ -52,18 +36,21 @@ class Statistics:
     """Squared error over total variance, of this batch."""
     l0: Tensor
     """Mean number of positive latents a row."""
-    fired: Tensor
-    """(d_sae,) bool: which latents were active on some row."""
+    firings: Tensor
+    """(d_sae,) int64: on how many rows each latent was active."""
     cut: Tensor
     """Smallest activation that was kept (NaN when none was)."""
+
+    @property
+    def fired(self) -> Tensor:
+        """(d_sae,) bool: which latents were active on some row."""
+        return self.firings > 0
 
 
 @dataclass(frozen=True)
 class Optimiser:
     """Adam and what surrounds it."""
 
-    beta1: float = 0.9
-    beta2: float = 0.999
     eps: float = 6.25e-10
     """As in the public code of the TopK authors [C]: gradients of rare latents are tiny."""
     clip: float = 1.0
@@ -93,31 +80,36 @@ class Kernel:
         self.weights = weights
         self.batch_size = batch_size
         self.optimiser = optimiser
-        self.d_sae, self.d_in = weights.W_dec.shape
-        self.aux_k = min(self.d_in // 2, MAX_AUX_K) if config.aux[0] is None else config.aux[0]
+        self.d_sae, self.d_out = weights.W_dec.shape
+        self.d_in = weights.W_enc.shape[1]
+        self.aux_k = min(self.d_out // 2, MAX_AUX_K) if config.aux[0] is None else config.aux[0]
         self.aux_weight = config.aux[1]
         parameters = [tensor for _, tensor in weights.items()]
-        self.adam = torch.optim.Adam(
-            parameters, lr=0.0, betas=(optimiser.beta1, optimiser.beta2), eps=optimiser.eps, fused=True
-        )
+        self.adam = torch.optim.Adam(parameters, lr=0.0, betas=config.betas, eps=optimiser.eps, fused=True)
 
-    def step(self, x: Tensor, *, lr: float, penalty: float = 1.0, dead: Tensor | None = None) -> Statistics:
-        """One step on the scaled rows `x` (rows, d_in).
+    def step(
+        self, batch: Batch | Tensor, *, lr: float, moment: Moment | None = None, dead: Tensor | None = None
+    ) -> Statistics:
+        """One step on scaled rows.
 
         Parameters
         ----------
+        batch
+            What is read and reconstructed; a tensor (rows, d_in) stands for both.
         lr
             Learning rate of this step.
-        penalty
-            Factor on the architecture's penalties, for their ramp.
+        moment
+            Where in the run the step is.
         dead
             Indices of dead latents, for the aux term; None or empty leaves it out.
         """
-        seen = self.gradients(x, penalty, dead if dead is not None and len(dead) and self.aux_k else None)
+        batch = Batch(batch, batch) if isinstance(batch, Tensor) else batch
+        dead = dead if dead is not None and len(dead) and self.aux_k else None
+        seen = self.gradients(batch, moment or Moment(), dead)
         self.update(lr)
         return seen
 
-    def gradients(self, x: Tensor, penalty: float, dead: Tensor | None) -> Statistics:
+    def gradients(self, batch: Batch, moment: Moment, dead: Tensor | None) -> Statistics:
         """Set `.grad` of every parameter to the gradient of the loss."""
         raise NotImplementedError
 
@@ -125,14 +117,14 @@ class Kernel:
     def update(self, lr: float) -> None:
         """Project, clip, take Adam's step, and give decoder rows unit norm again."""
         W_dec = self.weights.W_dec
-        gradient = W_dec.grad
-        assert gradient is not None
-        # rows stay on the unit sphere: what points off it would only be undone, and would fill Adam's memory
-        gradient.addcmul_(torch.linalg.vecdot(gradient, W_dec)[:, None], W_dec, value=-1.0)
+        if self.config.unit_decoder and W_dec.grad is not None:
+            # rows stay on the unit sphere: what points off it would only be undone, and would fill Adam's memory
+            W_dec.grad.addcmul_(torch.linalg.vecdot(W_dec.grad, W_dec)[:, None], W_dec, value=-1.0)
         torch.nn.utils.clip_grad_norm_([tensor for _, tensor in self.weights.items()], self.optimiser.clip)
         self.adam.param_groups[0]["lr"] = lr
         self.adam.step()
-        functional.normalize(W_dec, dim=1, out=W_dec)
+        if self.config.unit_decoder:
+            functional.normalize(W_dec, dim=1, out=W_dec)
 
     def moments(self) -> dict[str, Tensor]:
         """Adam's memory by name, for checkpoints."""

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from sae_lab.training._step import Weights
+from sae_lab.saes._weights import Weights
 
 CALIBRATION_ROWS = 131_072
 BLOCK = 512
@@ -41,7 +41,7 @@ def calibrate(weights: Weights, batches: Callable[[], Iterable[Tensor]], k: int,
     Parameters
     ----------
     batches
-        Gives the rows, in tensors (rows, d_in), each time it is called.
+        Gives what the encoder reads, in tensors (rows, d_in), each time it is called.
     guess
         Roughly the answer; only what exceeds 0.7 of it is collected, or less should that be too little.
     """
@@ -50,7 +50,7 @@ def calibrate(weights: Weights, batches: Callable[[], Iterable[Tensor]], k: int,
         for x in batches():
             wanted += k * len(x)
             for block in x.split(BLOCK):
-                pre = functional.linear(block - weights.b_dec, weights.W_enc, weights.b_enc)
+                pre = functional.linear(block, weights.W_enc, weights.b_enc)
                 found.append(pre[pre > floor].cpu())
         values = torch.cat(found)
         if len(values) > wanted:

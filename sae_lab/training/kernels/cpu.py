@@ -24,7 +24,7 @@ from torch.nn import functional
 
 from sae_lab.saes import SAEConfig
 from sae_lab.saes._largest import above, largest
-from sae_lab.training._step import Kernel, Optimiser, Statistics, Weights
+from sae_lab.training._step import Batch, Kernel, Moment, Optimiser, Statistics, Weights
 
 BLOCK = 512
 
@@ -53,25 +53,26 @@ class SparseKernel(Kernel):
         self.k = config.active
         like = weights.W_dec
         self._pre = like.new_empty(min(BLOCK, batch_size), self.d_sae)
-        self._centred = like.new_empty(batch_size, self.d_in)
+        self._centred = like.new_empty(batch_size, self.d_out)
         self._values = like.new_empty(batch_size, self.k)
         self._latents = torch.empty(batch_size, self.k, dtype=torch.int64, device=like.device)
         self._latent_numbers = torch.arange(self.d_sae, device=like.device)
         self._floor: Tensor | None = None  # BatchTopK: a bound that the batch's cut very likely exceeds
 
     @torch.no_grad()
-    def gradients(self, x: Tensor, penalty: float, dead: Tensor | None) -> Statistics:
+    def gradients(self, batch: Batch, moment: Moment, dead: Tensor | None) -> Statistics:
         """Set `.grad` of every parameter; see `Kernel.gradients`."""
-        w, rows = self.weights, len(x)
-        centred = torch.sub(x, w.b_dec, out=self._centred[:rows])
+        w, x, rows = self.weights, batch.x, len(batch.x)
+        target = torch.sub(batch.target, w.b_dec, out=self._centred[:rows])
+        read = target if self.config.center else x
         dead_pre = None if dead is None else x.new_empty(rows, len(dead))
-        pairs = self._select(centred, dead, dead_pre)
+        pairs = self._select(read, dead, dead_pre)
         values = pairs.values.requires_grad_(True)
         with torch.enable_grad():
             decoded = _weighted_sums(w.W_dec, pairs.latents, pairs.offsets, values)
-        error = decoded.detach() - centred  # x_hat - x; b_dec has cancelled
+        error = decoded.detach() - target  # x_hat - x; b_dec has cancelled
         squared = torch.linalg.vector_norm(error).square()
-        d_decoded = error * (2.0 / (rows * self.d_in))
+        d_decoded = error * (2.0 / (rows * self.d_out))
         (d_pre,) = torch.autograd.grad(decoded, values, d_decoded)
         values = values.detach()
         active = values > 0
@@ -80,17 +81,17 @@ class SparseKernel(Kernel):
         order, starts = self._by_latent(pairs.latents)
         sources = pairs.rows[order]
         w.W_dec.grad = _weighted_sums(d_decoded, sources, starts, values[order])
-        w.W_enc.grad = _weighted_sums(centred, sources, starts, d_pre[order])
+        w.W_enc.grad = _weighted_sums(read, sources, starts, d_pre[order])
         w.b_enc.grad = torch.zeros_like(w.b_enc).index_add_(0, pairs.latents, d_pre)
-        loss = fvu = squared / (rows * self.d_in)
+        loss = fvu = squared / (rows * self.d_out)
         if dead is not None and dead_pre is not None:
-            loss = fvu + self._add_aux(dead, dead_pre, error, squared, centred)
-        # b_dec is added to the output and, through centring, subtracted from the encoder's input
-        w.b_dec.grad = d_decoded.sum(dim=0) - w.b_enc.grad @ w.W_enc
-        fired = torch.zeros(self.d_sae, dtype=torch.bool, device=x.device)
-        fired[pairs.latents[active]] = True
+            loss = fvu + self._add_aux(dead, dead_pre, error, squared, read)
+        w.b_dec.grad = d_decoded.sum(dim=0)
+        if self.config.center:  # then b_dec is also subtracted from the encoder's input
+            w.b_dec.grad -= w.b_enc.grad @ w.W_enc
+        firings = torch.bincount(pairs.latents[active], minlength=self.d_sae)
         cut = functional.pad(torch.where(active, values, torch.inf), (0, 1), value=torch.inf).min()  # none: infinity
-        return Statistics(loss, fvu, active.sum() / rows, fired, torch.where(cut.isinf(), torch.nan, cut))
+        return Statistics(loss, fvu, active.sum() / rows, firings, torch.where(cut.isinf(), torch.nan, cut))
 
     def _select(self, centred: Tensor, dead: Tensor | None, dead_pre: Tensor | None) -> Pairs:
         if self.config.selection == "batch_topk":

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sae_lab.saes import SAEConfig
 from sae_lab.saes.relu import ReLU
-from sae_lab.training._step import Kernel, Optimiser, Statistics, Weights
+from sae_lab.training._step import Batch, Kernel, Moment, Optimiser, Statistics, Weights
 
 BLOCK = 512
 
@@ -31,16 +31,16 @@ class DenseKernel(Kernel):
         self._gradients = {name: torch.empty_like(tensor) for name, tensor in weights.items()}
 
     @torch.no_grad()
-    def gradients(self, x: Tensor, penalty: float, dead: Tensor | None) -> Statistics:
+    def gradients(self, batch: Batch, moment: Moment, dead: Tensor | None) -> Statistics:
         """Set `.grad` of every parameter; see `Kernel.gradients`."""
-        w, rows = self.weights, len(x)
-        l1 = penalty * cast(ReLU, self.config).l1 / (rows * self.d_in**0.5)
+        w, x, rows = self.weights, batch.x, len(batch.x)
+        l1 = moment.penalty * cast(ReLU, self.config).l1 / (rows * self.d_in**0.5)
         norms = w.W_dec.norm(dim=1)
         d = self._gradients
         for gradient in d.values():
             gradient.zero_()
-        squared, count, per_latent = x.new_zeros(()), x.new_zeros(()), x.new_zeros(self.d_sae)
-        fired = torch.zeros(self.d_sae, dtype=torch.bool, device=x.device)
+        squared, per_latent = x.new_zeros(()), x.new_zeros(self.d_sae)
+        firings = torch.zeros(self.d_sae, dtype=torch.int64, device=x.device)
         cut = x.new_full((), torch.inf)
         for block in x.split(BLOCK):
             centred = block - w.b_dec
@@ -55,9 +55,7 @@ class DenseKernel(Kernel):
             d["b_enc"] += d_pre.sum(dim=0)
             d["b_dec"] += d_decoded.sum(dim=0)
             per_latent += z.sum(dim=0)
-            counts = active.sum(dim=0)
-            count += counts.sum()
-            fired |= counts > 0
+            firings += active.sum(dim=0)
             cut = torch.minimum(cut, torch.where(active, z, torch.inf).min())
         d["b_dec"] -= d["b_enc"] @ w.W_enc
         d["W_dec"] += (l1 * per_latent / norms)[:, None] * w.W_dec
@@ -65,5 +63,9 @@ class DenseKernel(Kernel):
             tensor.grad = d[name]
         fvu = squared / (rows * self.d_in)
         return Statistics(
-            fvu + l1 * (per_latent @ norms), fvu, count / rows, fired, torch.where(cut.isinf(), torch.nan, cut)
+            fvu + l1 * (per_latent @ norms),
+            fvu,
+            firings.sum() / rows,
+            firings,
+            torch.where(cut.isinf(), torch.nan, cut),
         )

@@ -1,7 +1,6 @@
 """The step as the formulas say it: dense tensors and autograd. Slow; what the other kernels are held to.
 
-It also serves any architecture that no faster kernel knows, since it asks the config itself for its
-selection rule and penalties.
+It also serves any architecture that no faster kernel knows, since it asks the config itself for its forward pass.
 """
 
 from __future__ import annotations
@@ -10,37 +9,35 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-from sae_lab.training._step import Kernel, Statistics
+from sae_lab.training._step import Batch, Kernel, Moment, Statistics
 
 
 class ReferenceKernel(Kernel):
     """Dense autograd, for every architecture."""
 
-    selections: ClassVar[tuple[str, ...]] = ("row_topk", "batch_topk", "positive")
+    selections: ClassVar[tuple[str, ...]] = ("row_topk", "batch_topk", "positive", "own")
 
     @torch.enable_grad()
-    def gradients(self, x: Tensor, penalty: float, dead: Tensor | None) -> Statistics:
+    def gradients(self, batch: Batch, moment: Moment, dead: Tensor | None) -> Statistics:
         """Set `.grad` of every parameter; see `Kernel.gradients`."""
         w = self.weights
         for _, tensor in w.items():
             tensor.requires_grad_(True)
             tensor.grad = None
-        pre = functional.linear(x - w.b_dec, w.W_enc, w.b_enc)
-        z = self.config.select(pre)
-        x_hat = z @ w.W_dec + w.b_dec
-        fvu = (x_hat - x).square().sum(dim=1).mean() / self.d_in
-        loss = fvu + penalty * torch.stack([*self.config.penalties(z, w.W_dec).values(), fvu.new_zeros(())]).sum()
+        pre, z, x_hat, error, penalties = self.config.forward(w, batch, moment)
+        loss = error + torch.stack([*penalties.values(), error.new_zeros(())]).sum()
         if dead is not None:
-            loss = loss + self.aux_weight * self._aux(pre[:, dead], w.W_dec[dead], (x - x_hat).detach())
+            left = (batch.target - x_hat).detach()
+            loss = loss + self.aux_weight * self._aux(pre[:, dead], w.W_dec[dead], left)
         loss.backward()
         for _, tensor in w.items():
             tensor.requires_grad_(False)
         z = z.detach()
+        fvu = (x_hat.detach() - batch.target).square().sum(dim=1).mean() / self.d_out
         active = z > 0
         cut = z[active].min() if bool(active.any()) else z.new_tensor(float("nan"))
-        return Statistics(loss.detach(), fvu.detach(), active.sum(dim=1).float().mean(), active.any(dim=0), cut)
+        return Statistics(loss.detach(), fvu, active.sum(dim=1).float().mean(), active.sum(dim=0), cut)
 
     def _aux(self, pre: Tensor, W_dec: Tensor, error: Tensor) -> Tensor:
         """What the dead latents leave of the error, as a share of it."""
