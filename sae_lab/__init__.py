@@ -52,7 +52,7 @@ _HOME = {
     "link": "widgets",
     "SaeLabError": "_errors",
 }
-_ROOMS = {"models", "activations", "saes", "training", "evaluation", "studies", "widgets"}
+_ROOMS = {"models", "activations", "saes", "training", "evaluation", "studies", "synthetic", "widgets"}
 
 __all__ = sorted(_HOME)
 

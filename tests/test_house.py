@@ -9,7 +9,16 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "sae_lab"
-FLOORS = {"models": 1, "saes": 1, "activations": 2, "training": 3, "evaluation": 4, "studies": 5, "widgets": 6}
+FLOORS = {
+    "models": 1,
+    "saes": 1,
+    "activations": 2,
+    "training": 3,
+    "evaluation": 4,
+    "studies": 5,
+    "synthetic": 5,
+    "widgets": 6,
+}
 # What only one room may know; a registry and a check by name stand in for it elsewhere.
 ONLY_IN = {
     "nnsight": "models",

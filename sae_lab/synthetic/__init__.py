@@ -1,0 +1,29 @@
+"""Ground truth: worlds of known features, how well an SAE finds them, and a leaderboard of all architectures."""
+
+from __future__ import annotations
+
+from sae_lab.synthetic._config import TruthConfig
+from sae_lab.synthetic._parts import Bursts, Constant, Correlations, Counts, Hierarchy, Linear, Magnitudes, Zipf
+from sae_lab.synthetic._presets import bursty, constant_sparsity, imbalanced, mini, pairs, reference
+from sae_lab.synthetic._truth import Sample, Truth, make_truth
+
+__all__ = [
+    "Bursts",
+    "Constant",
+    "Correlations",
+    "Counts",
+    "Hierarchy",
+    "Linear",
+    "Magnitudes",
+    "Sample",
+    "Truth",
+    "TruthConfig",
+    "Zipf",
+    "bursty",
+    "constant_sparsity",
+    "imbalanced",
+    "make_truth",
+    "mini",
+    "pairs",
+    "reference",
+]
