@@ -236,18 +236,33 @@ class SAE(nn.Module):
         z = torch.where(pre > self.threshold[few], pre.relu(), 0.0)
         return z.reshape(*pre.shape[:-1], *which.shape)
 
-    def save(self, path: Path | str, *, dtype: str = "float32") -> Path:
-        """Write the folder `path` (cfg.json, sae_weights.safetensors), readable by SAELens; see `formats.saelens`."""
-        from sae_lab.saes.formats import saelens
+    def save(self, path: Path | str, *, format: str = "sae_lab", dtype: str | None = None) -> Path:
+        """Write this SAE to `path`, and return the path.
 
-        return saelens.save(self, path, dtype=dtype)
+        Parameters
+        ----------
+        format
+            The layout: "sae_lab" (a folder that SAELens reads too; holds every SAE), or one of others, such as
+            "saelens", "dictionary_learning", "sparsify", "plain"; see `docs/formats.md` for what each can hold.
+        dtype
+            "float16" stores the two matrices in half the space; "sae_lab" and "saelens" only, which otherwise keep
+            float32.
+
+        Raises
+        ------
+        BadInput
+            The layout cannot hold this SAE (the message says what not, and which layouts can), or `path` is taken.
+        """
+        from sae_lab.saes import formats
+
+        return formats.write(self, Path(path), format, dtype=dtype)
 
     @classmethod
-    def load(cls, path: Path | str, *, device: str | torch.device = "cpu") -> SAE:
-        """Read a folder that `save` or SAELens wrote."""
-        from sae_lab.saes.formats import saelens
+    def load(cls, path: Path | str, *, format: str = "auto", device: str | torch.device = "cpu") -> SAE:
+        """Read a folder or a file that `save` or a peer wrote; `load_sae` also reads from the hub."""
+        from sae_lab.saes import formats
 
-        return saelens.load(path).to(device)
+        return formats.read(path, format).to(device)
 
     def extra_repr(self) -> str:
         gate = f"k={self.k}" if self.gate == "topk" else "threshold"

@@ -5,8 +5,9 @@ A layout is a module with
     NAME          what `format=` calls it
     PICKLED       True where the layout exists only as a torch pickle (opened weights-only)
     recognises    (path) -> bool, cheap: names of files and tensors, keys of configurations; raises nothing
-    load          (path) -> SAE
-    save          (sae, path) -> Path, only where we write it
+    load          (path) -> SAE; it may take options by name, such as `k` where the files do not say it
+    refuses       (sae) -> str | None, only where we write it: what the layout cannot hold of this SAE
+    save          (sae, path) -> Path, likewise
 
 Modules are imported when they are asked for. Folding is done nowhere but in `_record`.
 """
@@ -14,12 +15,17 @@ Modules are imported when they are asked for. Folding is done nowhere but in `_r
 from __future__ import annotations
 
 import importlib
+import inspect
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 from sae_lab._errors import BadInput, nearest
 
-FORMATS = ("saelens",)
+if TYPE_CHECKING:
+    from sae_lab.saes._sae import SAE
+
+FORMATS = ("sae_lab", "saelens")
 """Names of the modules, those with unmistakable marks first: the first that recognises a path reads it."""
 
 
@@ -56,3 +62,31 @@ def detect(path: Path | str) -> str:
         f"{path} is in no layout known here (found: {', '.join(found) or 'an empty folder'}); "
         f"known are {', '.join(FORMATS)}. Give the folder that holds the weights, or say format="
     )
+
+
+def read(path: Path | str, format: str = "auto", **options: Any) -> SAE:
+    """Read the SAE at `path`; options that are None are left out, others must be known to the layout."""
+    if not Path(path).exists():
+        raise BadInput(f"no saved SAE at {path}: give the folder or file that holds its weights")
+    name = detect(path) if format == "auto" else format
+    load = module(name).load
+    given = {key: value for key, value in options.items() if value is not None}
+    known = set(inspect.signature(load).parameters) - {"path"}
+    for key in given.keys() - known:
+        raise BadInput(f"{key}= means nothing for an SAE in the layout {name}: leave it out")
+    return load(Path(path), **given)
+
+
+def write(sae: SAE, path: Path | str, format: str = "sae_lab", **options: Any) -> Path:
+    """Write `sae` to `path`; BadInput where the layout cannot hold it, naming those that can."""
+    layout = module(format)
+    if not hasattr(layout, "save"):
+        raise BadInput(f"sae_lab reads {format} but does not write it; it writes {', '.join(writable())}")
+    if reason := layout.refuses(sae):
+        able = [name for name in writable() if module(name).refuses(sae) is None]
+        raise BadInput(f"{format} cannot hold {sae.name}: {reason}. These can: {', '.join(able)}")
+    given = {key: value for key, value in options.items() if value is not None}
+    known = set(inspect.signature(layout.save).parameters) - {"sae", "path"}
+    for key in given.keys() - known:
+        raise BadInput(f"{key}= means nothing for the layout {format}: leave it out")
+    return layout.save(sae, Path(path), **given)

@@ -38,17 +38,15 @@ class Held:
     def __contains__(self, name: str) -> bool:
         return name in self.tensors
 
-    def take(self, name: str, *shape: str | int) -> Tensor:
-        """The tensor `name` as float32, of the given shape; CorruptFile if it is missing, wrong or not finite."""
+    def take(self, name: str, *shape: str | int, dtype: torch.dtype = torch.float32) -> Tensor:
+        """The tensor `name` as `dtype`, of the given shape; CorruptFile if it is missing, wrong or not finite."""
         tensor = self._tensor(name, shape)
         if not tensor.is_floating_point():
             raise CorruptFile(f"{self.where}: {name} holds {tensor.dtype}, expected floating-point numbers")
         if not torch.isfinite(tensor).all():
-            place = (~torch.isfinite(tensor)).nonzero()[0].tolist()
-            raise CorruptFile(
-                f"{self.where}: {name} holds NaN or infinity at {place}, expected finite numbers: restore the file"
-            )
-        return tensor.detach().to(torch.float32).contiguous()
+            place = _first_bad(tensor)
+            raise CorruptFile(f"{self.where}: {name} holds NaN or infinity at {place}, expected finite numbers")
+        return tensor.detach().to(dtype).contiguous()
 
     def number(self, name: str) -> float:
         """The single number `name` (a tensor of one element, of any dtype, or a plain number)."""
@@ -190,3 +188,8 @@ def _existing(path: Path) -> Path:
 
 def _first_line(error: Exception) -> str:
     return str(error).strip().split("\n")[0][:200]
+
+
+def _first_bad(tensor: Tensor) -> str:
+    place = (~torch.isfinite(tensor)).nonzero()[0].tolist() if tensor.ndim else []
+    return "row " + ", column ".join(str(n) for n in place) if place else "its only place"

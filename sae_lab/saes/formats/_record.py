@@ -11,12 +11,15 @@ In `parts` matrices have a row for each latent, as in the record: `W_enc` (d_sae
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from sae_lab._errors import BadInput
+
+if TYPE_CHECKING:
+    from sae_lab.saes._sae import SAE
 
 Parts = dict[str, Any]
 
@@ -86,7 +89,7 @@ def fold_gated(W_gate: Tensor, b_gate: Tensor, b_mag: Tensor, r_mag: Tensor) -> 
     return {"W_enc": gain[:, None] * W_gate, "b_enc": b_mag, "threshold": b_mag - gain * b_gate, "gate": "threshold"}
 
 
-def fold_whitening(parts: Parts, matrix: Tensor, mean: Tensor) -> Parts:
+def fold_whitening(parts: Parts, matrix: Tensor, mean: Tensor, inverse: Tensor | None = None) -> Parts:
     """Fold in that the file's SAE reads (x - mean) M and its reconstruction is taken back by M^-1 and mean.
 
     `matrix` is M, (d_in, d_in); latents keep their unit. W_enc <- W_enc M^T, W_dec <- W_dec M^-1,
@@ -94,7 +97,7 @@ def fold_whitening(parts: Parts, matrix: Tensor, mean: Tensor) -> Parts:
     """
     if parts.get("W_skip") is not None:
         raise BadInput("whitening of a transcoder with a skip matrix cannot be folded")
-    inverse = torch.linalg.inv(matrix.double())
+    inverse = torch.linalg.inv(matrix.double()) if inverse is None else inverse.double()
     W_enc = parts["W_enc"].double() @ matrix.double().T
     folded = {
         **parts,
@@ -117,6 +120,25 @@ def without_centering(parts: Parts) -> Parts:
     if not parts.get("center", True):
         return parts
     return {**fold_input_shift(parts, parts["b_dec"]), "center": False}
+
+
+def with_centering(parts: Parts) -> Parts:
+    """The same SAE with `center` True: W_enc b_dec moves out of b_enc. Only where input and output are one site."""
+    if parts.get("center", True):
+        return parts
+    return {**fold_input_shift(parts, -parts["b_dec"]), "center": True}
+
+
+def scale_decoder_rows(parts: Parts, factor: Tensor) -> Parts:
+    """Fold in that activations are multiplied by `factor`, (d_sae,), before they are decoded; latents stay."""
+    return {**parts, "W_dec": parts["W_dec"] * factor[:, None]}
+
+
+def parts_of(sae: SAE) -> Parts:
+    """The parts of an SAE, detached and on the CPU: what a writer starts from."""
+    names = ["W_enc", "W_dec", "b_enc", "b_dec", "threshold"] + (["W_skip"] if sae.W_skip is not None else [])
+    tensors = {name: getattr(sae, name).detach().cpu() for name in names}
+    return {**tensors, "gate": sae.gate, "k": sae.k, "center": sae.center, "normalize": sae.normalize}
 
 
 def with_unit_decoder(parts: Parts) -> Parts:
