@@ -1,8 +1,9 @@
-"""Evaluation: one definition of each metric, and the profile of every latent."""
+"""Evaluation: one definition of each metric, the profile of every latent, and comparisons that are fair."""
 
+from sae_lab.evaluation._comparison import Comparison, compare
 from sae_lab.evaluation._evaluate import evaluate
 from sae_lab.evaluation._meta_structure import meta_structure
 from sae_lab.evaluation._profile import profile
 from sae_lab.evaluation._profiles import Profiles
 
-__all__ = ["Profiles", "evaluate", "meta_structure", "profile"]
+__all__ = ["Comparison", "Profiles", "compare", "evaluate", "meta_structure", "profile"]
