@@ -5,6 +5,8 @@ from __future__ import annotations
 from sae_lab.synthetic._config import TruthConfig
 from sae_lab.synthetic._parts import Bursts, Constant, Correlations, Counts, Hierarchy, Linear, Magnitudes, Zipf
 from sae_lab.synthetic._presets import bursty, constant_sparsity, imbalanced, mini, pairs, reference
+from sae_lab.synthetic._score import score
+from sae_lab.synthetic._scores import Score
 from sae_lab.synthetic._truth import Sample, Truth, make_truth
 
 __all__ = [
@@ -16,6 +18,7 @@ __all__ = [
     "Linear",
     "Magnitudes",
     "Sample",
+    "Score",
     "Truth",
     "TruthConfig",
     "Zipf",
@@ -26,4 +29,5 @@ __all__ = [
     "mini",
     "pairs",
     "reference",
+    "score",
 ]
