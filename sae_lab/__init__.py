@@ -16,11 +16,14 @@ _HOME = {
     "load_corpus": "models",
     "Model": "models",
     "harvest": "activations",
+    "join": "activations",
     "Activations": "activations",
     "SAE": "saes",
     "TopK": "saes",
     "BatchTopK": "saes",
     "ReLU": "saes",
+    "Transcoder": "saes",
+    "Crosscoder": "saes",
     "load_sae": "saes",
     "train": "training",
     "resume": "training",
@@ -58,10 +61,10 @@ __all__ = sorted(_HOME)
 
 if TYPE_CHECKING:
     from sae_lab._errors import SaeLabError
-    from sae_lab.activations import Activations, harvest
+    from sae_lab.activations import Activations, harvest, join
     from sae_lab.evaluation import Profiles, evaluate, profile
     from sae_lab.models import Model, load_corpus, load_model
-    from sae_lab.saes import SAE, BatchTopK, ReLU, TopK, load_sae
+    from sae_lab.saes import SAE, BatchTopK, Crosscoder, ReLU, TopK, Transcoder, load_sae
     from sae_lab.studies import (
         Curve,
         LatentMap,

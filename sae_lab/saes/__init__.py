@@ -8,17 +8,21 @@ from sae_lab.saes._fits import check_fits, check_same_place
 from sae_lab.saes._load import load_sae
 from sae_lab.saes._sae import SAE, Sparse
 from sae_lab.saes.batch_topk import BatchTopK
+from sae_lab.saes.crosscoder import Crosscoder
 from sae_lab.saes.relu import ReLU
 from sae_lab.saes.topk import TopK
+from sae_lab.saes.transcoder import Transcoder
 
 __all__ = [
     "ARCHITECTURES",
     "SAE",
     "BatchTopK",
+    "Crosscoder",
     "ReLU",
     "SAEConfig",
     "Sparse",
     "TopK",
+    "Transcoder",
     "check_fits",
     "check_same_place",
     "load_sae",

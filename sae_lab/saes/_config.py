@@ -96,6 +96,10 @@ class SAEConfig:
             )
         return Layout(slice(0, widths[0]), slice(0, widths[0]))
 
+    def place(self, sources: tuple[dict[str, Any], ...]) -> dict[str, Any]:
+        """What a trained SAE remembers of the sources (name, model, site, width) that it belongs to."""
+        return {}
+
     def extra_parameters(self, weights: Weights) -> dict[str, Tensor]:
         """Further trained parameters by name with their first values, in training units."""
         return {}

@@ -60,6 +60,8 @@ class Batch(NamedTuple):
     """(rows, d_out) what is to be reconstructed; the same tensor as `x` in an autoencoder"""
     side: Tensor | None = None
     """(rows, width) what is consulted, such as gradients"""
+    widths: tuple[int, ...] = ()
+    """Widths of all sources of the activations, in order"""
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,9 @@
 """The state of a run: weights in training units, the step's kernel, dead latents, threshold, step number.
 
 Training units: the rows of each source are multiplied by a factor, so that their mean squared distance from
-their mean is their width. Learning rates and penalties then mean the same for every model and site. `fold` is
-the one place where the factors are taken out again; nothing outside this file knows training units.
+their mean is their width. Learning rates and penalties then mean the same for every model and site. Inputs that
+no `b_dec` centres have their mean taken off, since a large one would make steps small in all other directions.
+`fold` is the one place where all this is taken out again; nothing outside this file knows training units.
 """
 
 from __future__ import annotations
@@ -52,8 +53,10 @@ class TrainingState:
         self.settings = settings
         self.device = device
         self.step = 0
-        self.layout = config.layout(tuple(source["width"] for source in acts.sources))
+        self.widths = tuple(source["width"] for source in acts.sources)
+        self.layout = config.layout(self.widths)
         self.scale = input_scale(acts).to(device)
+        self.shift = (acts.mean.float() * self.scale.cpu())[self.layout.input].to(device)
         self.weights = _initial_weights(config, acts, self.layout, self.scale.cpu(), settings.seed, device)
         kernel = kernels.choose(config, device)
         self.kernel = kernel(config, self.weights, settings.batch_size, Optimiser(clip=settings.clip))
@@ -79,11 +82,13 @@ class TrainingState:
         """Raw rows in training units, taken apart."""
         rows = x.to(self.device, torch.float32) * self.scale
         layout = self.layout
-        if layout.input == layout.target == slice(0, rows.shape[1]):
-            return Batch(rows, rows)
+        if self.config.center and layout.input == layout.target == slice(0, rows.shape[1]):
+            return Batch(rows, rows, widths=self.widths)
         read = rows[:, layout.input].contiguous()
         target = read if layout.target == layout.input else rows[:, layout.target].contiguous()
-        return Batch(read, target, None if layout.side is None else rows[:, layout.side].contiguous())
+        read = read if self.config.center else read - self.shift
+        side = None if layout.side is None else rows[:, layout.side].contiguous()
+        return Batch(read, target, side, self.widths)
 
     def moment(self) -> Moment:
         """Where the next step stands in the run."""
@@ -108,7 +113,8 @@ class TrainingState:
     def fold(self, metadata: dict[str, Any]) -> SAE:
         """The SAE as it is now, in raw units, on the CPU.
 
-        With u = s x as input, v = t y as output and activations in units of some factor a,
+        With u = s x as input (less its mean, where that is taken off: folded into biases first), v = t y as output
+        and activations in units of some factor a,
 
             pre / a = (W_enc s / a) (x - b_dec / s) + b_enc / a
             y_hat   = (a W_dec / t)^T (z / a) + b_dec / t
@@ -120,6 +126,10 @@ class TrainingState:
         if self.config.calibration != "none":
             w["threshold"] = (self.threshold.value if self.calibrated is None else torch.tensor(self.calibrated)).cpu()
         w |= {name: tensor.detach().cpu() for name, tensor in self.config.fold(self.weights).items()}
+        if not self.config.center:
+            w["b_enc"] = w["b_enc"] - w["W_enc"] @ self.shift.cpu()
+            if "W_skip" in w:
+                w["b_dec"] = w["b_dec"] - w["W_skip"] @ self.shift.cpu()
         scale = self.scale.cpu().expand(max(part.stop for part in self.layout if part is not None))
         s, t = scale[self.layout.input], scale[self.layout.target]
         same = bool((t == t[0]).all())
@@ -211,7 +221,7 @@ def _initial_weights(
     W_enc = W_dec if tied else functional.normalize(torch.randn(config.d_sae, d_in, generator=generator), dim=1)
     b_dec = mean[layout.target].clone()
     centred = rows[:, layout.target] - b_dec
-    read = centred if config.center else rows[:, layout.input]
+    read = centred if config.center else rows[:, layout.input] - mean[layout.input]
     decoded = config.select(read @ W_enc.T) @ W_dec
     # the factor on the encoder with which the first reconstruction is the best it can be, by least squares
     fit = float((decoded * centred).sum() / decoded.square().sum().clamp_min(1e-12))

@@ -207,6 +207,7 @@ def _facts(config: SAEConfig, acts: Activations) -> dict[str, Any]:
     """What a checkpoint and a trained SAE remember of their data."""
     known = acts.metadata
     metadata = {key: known[key] for key in ("model", "site", "context_length") if known.get(key) is not None}
+    metadata |= config.place(acts.sources)
     if known.get("corpus") is not None:
         metadata["dataset"] = known["corpus"]
     metadata["versions"] = {"sae_lab": sae_lab.__version__, "torch": torch.__version__}

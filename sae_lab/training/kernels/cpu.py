@@ -65,6 +65,8 @@ class SparseKernel(Kernel):
         w, x, rows = self.weights, batch.x, len(batch.x)
         target = torch.sub(batch.target, w.b_dec, out=self._centred[:rows])
         read = target if self.config.center else x
+        if (skip := w.extra.get("W_skip")) is not None:  # what the linear map explains is none of the latents' business
+            target.addmm_(x, skip.T, alpha=-1.0)
         dead_pre = None if dead is None else x.new_empty(rows, len(dead))
         pairs = self._select(read, dead, dead_pre)
         values = pairs.values.requires_grad_(True)
@@ -86,6 +88,8 @@ class SparseKernel(Kernel):
         loss = fvu = squared / (rows * self.d_out)
         if dead is not None and dead_pre is not None:
             loss = fvu + self._add_aux(dead, dead_pre, error, squared, read)
+        if skip is not None:
+            skip.grad = d_decoded.T @ x
         w.b_dec.grad = d_decoded.sum(dim=0)
         if self.config.center:  # then b_dec is also subtracted from the encoder's input
             w.b_dec.grad -= w.b_enc.grad @ w.W_enc
