@@ -21,8 +21,12 @@ _HOME = {
     "SAE": "saes",
     "TopK": "saes",
     "BatchTopK": "saes",
+    "Matryoshka": "saes",
+    "MutualChoice": "saes",
+    "FeatureChoice": "saes",
     "ReLU": "saes",
     "Transcoder": "saes",
+    "VariationalTopK": "saes",
     "Crosscoder": "saes",
     "load_sae": "saes",
     "train": "training",
@@ -64,7 +68,7 @@ if TYPE_CHECKING:
     from sae_lab.activations import Activations, harvest, join
     from sae_lab.evaluation import Profiles, evaluate, profile
     from sae_lab.models import Model, load_corpus, load_model
-    from sae_lab.saes import SAE, BatchTopK, Crosscoder, ReLU, TopK, Transcoder, load_sae
+    from sae_lab.saes import SAE, BatchTopK, Crosscoder, ReLU, TopK, Transcoder, VariationalTopK, load_sae
     from sae_lab.studies import (
         Curve,
         LatentMap,

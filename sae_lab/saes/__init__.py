@@ -12,6 +12,7 @@ from sae_lab.saes.crosscoder import Crosscoder
 from sae_lab.saes.relu import ReLU
 from sae_lab.saes.topk import TopK
 from sae_lab.saes.transcoder import Transcoder
+from sae_lab.saes.variational import VariationalTopK
 
 __all__ = [
     "ARCHITECTURES",
@@ -23,6 +24,7 @@ __all__ = [
     "Sparse",
     "TopK",
     "Transcoder",
+    "VariationalTopK",
     "check_fits",
     "check_same_place",
     "load_sae",

@@ -25,8 +25,8 @@ from sae_lab.saes._weights import Batch, Forward, Layout, Moment, Weights
 if TYPE_CHECKING:
     from torch import Tensor
 
-Gate = Literal["topk", "threshold"]
-Selection = Literal["row_topk", "batch_topk", "positive", "own"]
+Gate = Literal["topk", "threshold", "pursuit"]
+Selection = Literal["row_topk", "batch_topk", "positive", "row_topk_l2", "own"]
 Calibration = Literal["none", "global", "latent"]
 ARCHITECTURES: dict[str, type[SAEConfig]] = {}
 
@@ -127,6 +127,13 @@ class SAEConfig:
     def helped(self, w: Weights, dead: Tensor) -> Tensor:
         """Indices of the latents that the aux term helps, given those that are dead."""
         return dead
+
+    def densities(self, w: Weights) -> Tensor | None:
+        """(d_sae,) share of rows on which each latent is to be active, where it has a threshold of its own.
+
+        Asked when `calibration` is "latent"; None, also for a while, sets one threshold for all.
+        """
+        return None
 
     def fold(self, w: Weights) -> dict[str, Tensor]:
         """Parts of the trained record, in training units, that differ from the parameters of the same name.
