@@ -175,11 +175,11 @@ def test_ctrl_c_gives_the_table_of_what_is_complete(tiny_model, acts, monkeypatc
     calls = []
     plain = type(tiny_model).spliced_logits
 
-    def interrupted(self, *args):
+    def interrupted(self, *args, **options):
         calls.append(args)
         if len(calls) == 6:
             signal.raise_signal(signal.SIGINT)
-        return plain(self, *args)
+        return plain(self, *args, **options)
 
     monkeypatch.setattr(type(tiny_model), "spliced_logits", interrupted)
     table = sl.evaluate(random_sae(acts.d_in), acts, tiny_model, progress=False)
@@ -215,3 +215,65 @@ def test_sequences_too_short_to_predict_anything_are_refused(tiny_model):
     short = sl.harvest(tiny_model, ["the cat"] * 3, site=SITE, context_length=2, skip_first=1, progress=False)
     with pytest.raises(BadInput, match="longer than 2 tokens"):
         sl.evaluate(random_sae(short.d_in), short, tiny_model, progress=False)
+
+
+@pytest.fixture(scope="module")
+def layer(tiny_model, tiny_texts):
+    """Input and output of an MLP, joined."""
+    sites = {"input": "layers.1.mlp.input", "target": "layers.1.mlp"}
+    options = {"context_length": 32, "skip_first": 1, "progress": False}
+    return sl.join({name: sl.harvest(tiny_model, tiny_texts, site=site, **options) for name, site in sites.items()})
+
+
+def transcoder(layer) -> SAE:
+    generator = torch.Generator().manual_seed(3)
+    W_enc, W_dec, skip = (torch.randn(n, 32, generator=generator) for n in (64, 64, 32))
+    places = [{"model": source["model"], "site": source["site"]} for source in layer.sources]
+    metadata = {**places[0], "target": places[1]}
+    return SAE(
+        W_enc, W_dec, torch.zeros(64), layer.mean[32:], gate="topk", k=4, center=False, W_skip=skip, metadata=metadata
+    )
+
+
+def test_a_transcoder_is_measured_on_its_target(tiny_model, layer):
+    sae = transcoder(layer)
+    table = sl.evaluate(sae, layer, progress=False)["value"]
+    x, y = layer.tensor().split(32, dim=1)
+    left = (sae(x) - y).double().square().sum() / (y - y.mean(dim=0)).double().square().sum()
+    assert table["fvu"] == pytest.approx(float(left), rel=1e-5)
+
+
+def test_a_transcoder_stands_in_for_its_layer(tiny_model, layer):
+    sae = transcoder(layer)
+    table = sl.evaluate(sae, layer, tiny_model, progress=False)["value"]
+    mlp = tiny_model.module.get_submodule(tiny_model.site("layers.1.mlp").path)
+
+    def instead(module, args, output):
+        y = sae(args[0])
+        y[:, :1] = output[:, :1]  # position 0 is not among the rows
+        return y
+
+    total, count = 0.0, 0
+    handle = mlp.register_forward_hook(instead)
+    try:
+        for sequence in np.unique(layer.sequences):
+            ids = torch.from_numpy(layer.sequence_tokens(int(sequence)).astype(np.int64))
+            if len(ids) < 3:
+                continue
+            with torch.no_grad():
+                logp = tiny_model.module(input_ids=ids[None]).logits[0, 1:-1].log_softmax(dim=-1)
+            total -= float(logp.gather(1, ids[2:, None]).double().sum())
+            count += len(ids) - 2
+    finally:
+        handle.remove()
+    assert table["ce_spliced"] == pytest.approx(total / count, abs=1e-5)
+    assert table["ce_spliced"] != pytest.approx(table["ce_clean"], abs=1e-3)
+
+
+def test_a_transcoder_asks_for_both_sides_and_a_crosscoder_for_no_model(tiny_model, layer, acts):
+    with pytest.raises(Mismatch, match="'target': acts_out"):
+        sl.evaluate(transcoder(layer), acts)
+    swapped = sl.join({"input": layer.tensor()[:, 32:], "target": layer.tensor()[:, :32]})
+    assert sl.evaluate(transcoder(layer), swapped, progress=False)["value"]["fvu"] > 0, "arrays say nothing of sites"
+    with pytest.raises(BadInput, match="several sources"):
+        sl.evaluate(random_sae(64), layer, tiny_model)

@@ -13,8 +13,9 @@ import torch
 
 from sae_lab._metrics import UNDER_USED, Activity, Reconstruction
 from sae_lab._progress import Progress
-from sae_lab.evaluation._inputs import check_counts, check_inputs, has_tokens, row_blocks
+from sae_lab.evaluation._inputs import check_counts, check_inputs, has_tokens, row_blocks, splice_of
 from sae_lab.evaluation._splicing import SplicedLoss, choose_sequences, skipped, spliced_loss
+from sae_lab.saes import columns
 
 if TYPE_CHECKING:
     from sae_lab.activations import Activations
@@ -54,12 +55,13 @@ def evaluate(
     sae
         The SAE.
     acts
-        Activations, or a tensor or array (rows, d_in). All rows are used.
+        Activations, or a tensor or array (rows, d_in). All rows are used. For a transcoder
+        `sl.join({"input": ..., "target": ...})`: the metrics are those of the target.
     model
         The model that the activations come from. With it whole sequences of `acts` run through the model
-        four times: as it is, with the reconstruction spliced in at the site, and with the site replaced by
-        zeros and by the mean of `acts`. Positions that `acts` skips (`skip_first`) are never replaced, and
-        only predictions made from replaced positions count.
+        four times: as it is, with the reconstruction spliced in at the site (a transcoder's target), and with
+        the site replaced by zeros and by the mean of `acts`. Positions that `acts` skips (`skip_first`) are
+        never replaced, and only predictions made from replaced positions count.
     max_tokens
         About how many tokens go through the model (each four times): sequences are drawn at random until
         they hold so many, or all when there are fewer.
@@ -85,13 +87,13 @@ def evaluate(
     """
     check_counts(1, max_tokens=max_tokens, batch_size=batch_size)
     check_counts(0, seed=seed)
-    acts = check_inputs(sae, acts, model)
+    acts = check_inputs(sae, acts, model, reconstructs=True)
     sequences = choose_sequences(acts, max_tokens, seed) if model is not None else []
     metrics = _on_rows(sae, acts, batch_size, progress)
     about: dict[str, Any] = {"sae": sae.name, "model": acts.model, "site": acts.site, "rows": len(acts)}
     if model is not None:
         loss = spliced_loss(sae, acts, model, sequences, progress=progress)
-        metrics += _on_predictions(loss, skipped(acts), str(acts.site))
+        metrics += _on_predictions(loss, skipped(acts), splice_of(sae, acts).site)
         about |= {
             "sequences": loss.sequences,
             "predictions": loss.tokens,
@@ -106,11 +108,13 @@ def evaluate(
 def _on_rows(sae: SAE, acts: Activations, batch_size: int, progress: bool) -> list[Metric]:
     """What rows alone can tell."""
     whole, ordinary, activity = Reconstruction(), Reconstruction(), Activity(sae.d_sae)
+    layout = columns(sae, acts)
     is_ordinary = torch.from_numpy((acts.positions > 0) & ~acts.special) if has_tokens(acts) else None
     with Progress(len(acts), "evaluating", "rows", enabled=progress) as bar, torch.no_grad():
-        for start, x in row_blocks(acts, batch_size, sae.device):
-            values, indices = sae.encode_sparse(x)
-            x_hat = sae.decode_sparse(values, indices, x)
+        for start, block in row_blocks(acts, batch_size, sae.device):
+            read, x = block[:, layout.input], block[:, layout.target]
+            values, indices = sae.encode_sparse(read)
+            x_hat = sae.decode_sparse(values, indices, read)
             whole.add(x, x_hat)
             activity.add(values, indices)
             if is_ordinary is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
@@ -15,15 +15,49 @@ if TYPE_CHECKING:
     from sae_lab.saes import SAE
 
 
-def check_inputs(sae: SAE, acts: Any, model: Model | None) -> Activations:
-    """`acts` as Activations, when all three fit together; an error that says what does not otherwise."""
+class Splice(NamedTuple):
+    """Where a reconstruction goes in the model, and what it is made from."""
+
+    site: str
+    """What is replaced."""
+    read: str | None
+    """What is read instead, by a transcoder; None where the replaced activations themselves are."""
+
+
+def splice_of(sae: SAE, acts: Activations) -> Splice:
+    """Where the reconstructions of this SAE go.
+
+    Raises
+    ------
+    BadInput
+        It reconstructs several sources, which no one place in a model can take.
+    """
+    from sae_lab.saes import columns
+
+    layout = columns(sae, acts)
+    if layout.input != layout.target:
+        read, target = (str(source["site"]) for source in acts.sources)
+        return Splice(target, read)
+    if len(acts.sources) > 1:
+        raise BadInput("a crosscoder reconstructs several sources, not one site: evaluate it on rows, without a model")
+    return Splice(str(acts.site), None)
+
+
+def check_inputs(sae: SAE, acts: Any, model: Model | None, *, reconstructs: bool = False) -> Activations:
+    """`acts` as Activations, when all three fit together; an error that says what does not otherwise.
+
+    With `reconstructs` they have to hold what the SAE reconstructs, too: a transcoder's target.
+    """
     from sae_lab.activations import as_activations
-    from sae_lab.saes import check_fits
+    from sae_lab.saes import check_fits, columns
 
     acts = as_activations(acts)
     if len(acts) == 0:
         raise BadInput("these activations have no rows: harvest some text first")
-    check_fits(sae, acts)
+    if reconstructs:
+        columns(sae, acts)
+    else:
+        check_fits(sae, acts)
     if model is not None:
         if not acts.model or not acts.site:
             raise BadInput(
@@ -35,7 +69,8 @@ def check_inputs(sae: SAE, acts: Any, model: Model | None) -> Activations:
                 f"these activations come from {acts.model!r}, the model given is {model.identity!r}: "
                 f"load {acts.model!r}, or harvest activations of {model.identity!r}"
             )
-        model.site(acts.site)
+        for site in filter(None, splice_of(sae, acts) if reconstructs else (acts.site,)):
+            model.site(site)
     return acts
 
 

@@ -19,6 +19,8 @@ from sae_lab._errors import BadInput
 from sae_lab._interrupt import stop_on_interrupt
 from sae_lab._metrics import loss_recovered
 from sae_lab._progress import Progress
+from sae_lab.evaluation._inputs import splice_of
+from sae_lab.saes import columns
 
 if TYPE_CHECKING:
     from sae_lab.activations import Activations
@@ -56,8 +58,8 @@ def spliced_loss(
 
     The first Ctrl-C ends it after the batch under way.
     """
-    skip = skipped(acts)
-    mean = acts.mean
+    skip, splice = skipped(acts), splice_of(sae, acts)
+    mean = acts.mean[columns(sae, acts).target]
     runs: dict[str, Replacement] = {
         "spliced": lambda x: sae(x),
         "zero": torch.zeros_like,
@@ -78,7 +80,8 @@ def spliced_loss(
             clean = [_log_probabilities(logits, skip) for logits in model.spliced_logits(batch)]
             result.ce["clean"] += _cost(clean, targets)
             for name, replacement in runs.items():
-                logits = model.spliced_logits(batch, acts.site, _keeping_first(replacement, skip))
+                read = splice.read if name == "spliced" else None
+                logits = model.spliced_logits(batch, splice.site, _keeping_first(replacement, skip), read=read)
                 predicted = [_log_probabilities(each, skip) for each in logits]
                 result.ce[name] += _cost(predicted, targets)
                 if name == "spliced":
@@ -153,12 +156,12 @@ def _batches(sequences: list[list[int]], vocab: int) -> Iterator[list[list[int]]
     yield batch
 
 
-def _keeping_first(replacement: Replacement, skip: int) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+def _keeping_first(replacement: Replacement, skip: int) -> Callable[..., torch.Tensor]:
     """The splice that replaces all rows but those of the first `skip` positions."""
 
-    def splice(x: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+    def splice(x: torch.Tensor, positions: torch.Tensor, read: torch.Tensor | None = None) -> torch.Tensor:
         kept = positions.to(x.device)[:, None] < skip
-        return torch.where(kept, x, replacement(x.float()).to(x))
+        return torch.where(kept, x, replacement((x if read is None else read).float()).to(x))
 
     return splice
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from sae_lab.saes._config import ARCHITECTURES, SAEConfig
 from sae_lab.saes._cosines import nearest, pairs_above
-from sae_lab.saes._fits import check_fits, check_same_place
+from sae_lab.saes._fits import check_fits, check_same_place, columns
 from sae_lab.saes._load import load_sae
+from sae_lab.saes._pursuit import with_pursuit
 from sae_lab.saes._sae import SAE, Sparse
 from sae_lab.saes.batch_topk import BatchTopK
 from sae_lab.saes.crosscoder import Crosscoder
+from sae_lab.saes.feature_choice import FeatureChoice
+from sae_lab.saes.matryoshka import Matryoshka
+from sae_lab.saes.mutual_choice import MutualChoice
 from sae_lab.saes.relu import ReLU
 from sae_lab.saes.topk import TopK
 from sae_lab.saes.transcoder import Transcoder
@@ -19,6 +23,9 @@ __all__ = [
     "SAE",
     "BatchTopK",
     "Crosscoder",
+    "FeatureChoice",
+    "Matryoshka",
+    "MutualChoice",
     "ReLU",
     "SAEConfig",
     "Sparse",
@@ -27,7 +34,9 @@ __all__ = [
     "VariationalTopK",
     "check_fits",
     "check_same_place",
+    "columns",
     "load_sae",
     "nearest",
     "pairs_above",
+    "with_pursuit",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sae_lab._errors import Mismatch
+from sae_lab.saes._weights import Layout
 
 if TYPE_CHECKING:
     from sae_lab.activations import Activations
@@ -34,6 +35,34 @@ def check_fits(sae: SAE, acts: Activations) -> None:
                 f"this SAE was trained on {key} {ours!r}, these activations come from {key} {theirs!r}: "
                 f"use activations of {ours!r}, or an SAE trained on {theirs!r}"
             )
+
+
+def columns(sae: SAE, acts: Activations) -> Layout:
+    """Which columns of these activations the SAE reads and which it reconstructs; refuse what it was not made for.
+
+    A transcoder needs `sl.join({"input": ..., "target": ...})`; every other SAE reads and reconstructs all columns.
+
+    Raises
+    ------
+    Mismatch
+        They do not belong together; the message says in what.
+    """
+    target = sae.metadata.get("target")
+    if target is None and sae.d_out == sae.d_in:
+        check_fits(sae, acts)
+        return Layout(slice(0, acts.d_in), slice(0, acts.d_in))
+    wanted = [(sae.metadata, sae.d_in, "reads"), (target or {}, sae.d_out, "reconstructs")]
+    if [source["width"] for source in acts.sources] != [sae.d_in, sae.d_out]:
+        raise Mismatch(
+            f"this transcoder reads rows of width {sae.d_in} and reconstructs rows of width {sae.d_out}, these "
+            f"activations have {' and '.join(str(source['width']) for source in acts.sources)}: give "
+            f"sl.join({{'input': acts_in, 'target': acts_out}})"
+        )
+    for (known, _, verb), source in zip(wanted, acts.sources, strict=True):
+        for key in ("model", "site"):
+            if known.get(key) and source[key] and known[key] != source[key]:
+                raise Mismatch(f"this transcoder {verb} {key} {known[key]!r}, {source['name']!r} is of {source[key]!r}")
+    return Layout(slice(0, sae.d_in), slice(sae.d_in, sae.d_in + sae.d_out))
 
 
 def check_same_place(one: SAE, other: SAE, otherwise: str) -> None:
