@@ -8,20 +8,18 @@ touch a model. Everything else is left to the user through `trace`, which hands 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
 import torch
 
 from sae_lab._errors import BadInput
-from sae_lab.models._nnsight import LockedBackend, module_lock, nnsight, refresh_source, remember_source
-from sae_lab.models._sites import Site, SiteTable, activation_of, first_tensor, replace_first_tensor
-from sae_lab.models._text import TokenStrings, check_batch, pad_right
-
-remember_source(__file__)
-
-Splice = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+from sae_lab.models import _passes
+from sae_lab.models._nnsight import LockedBackend, module_lock, nnsight, refresh_source
+from sae_lab.models._passes import Splice
+from sae_lab.models._sites import Site, SiteTable, first_tensor
+from sae_lab.models._text import TokenStrings, check_batch, few_logits, pad_right
 
 
 class Model:
@@ -191,19 +189,49 @@ class Model:
         wanted = {name: self.site(name) for name in sites}
         ordered = self._sites.in_order(list({site.alias: site for site in wanted.values()}.values()))
         inputs, mask = self._inputs(batch)
-        values = self._read(inputs, ordered)
-        lengths = mask.sum(dim=1).tolist()
-        found = {}
-        for name, site in wanted.items():
-            tensor = first_tensor(values[site.alias])
-            if tensor is None or tensor.shape[:2] != mask.shape:
-                shape = "no tensor" if tensor is None else f"shape {tuple(tensor.shape)}"
-                raise BadInput(f"site {name} gives {shape}, not one row a token: choose another site")
-            found[name] = [tensor[row, :length].flatten(1) for row, length in enumerate(lengths)]
+        values = _passes.read(self.nnsight, self.module, inputs, ordered)
+        return {name: _rows(values[site.alias], mask, name) for name, site in wanted.items()}
+
+    def gradients(
+        self, batch: Sequence[Sequence[int]], sites: Sequence[str]
+    ) -> tuple[dict[str, list[torch.Tensor]], dict[str, list[torch.Tensor]]]:
+        """Read activations and the gradient of the model's loss at them, in one pass forward and one back.
+
+        The loss is the sum over each sequence of the cross-entropies of its next tokens, in nats. So the gradient
+        at a position holds its effect on all later predictions of the sequence, and is made with the tokens that
+        follow, the labels; at the last position, which predicts no token of the sequence, it is 0. The weights
+        stay frozen.
+
+        Parameters
+        ----------
+        batch, sites
+            As in `activations`.
+
+        Returns
+        -------
+        (activations, gradients)
+            Two dicts as `activations` gives, detached.
+        """
+        check_batch(batch, self.vocab_size)
+        wanted = {name: self.site(name) for name in sites}
+        ordered = self._sites.in_order(list({site.alias: site for site in wanted.values()}.values()))
+        found: tuple[dict[str, list[torch.Tensor]], dict[str, list[torch.Tensor]]] = ({}, {})
+        for part in few_logits(batch, self.vocab_size):
+            inputs, mask = self._inputs(part)
+            both = _passes.loss_gradients(self.nnsight, self.module, inputs, ordered, mask)
+            for kind, values in zip(found, both, strict=True):
+                for name, site in wanted.items():
+                    kind.setdefault(name, []).extend(_rows(values[site.alias], mask, name))
         return found
 
     def spliced_logits(
-        self, batch: Sequence[Sequence[int]], site: str | None = None, splice: Splice | None = None
+        self,
+        batch: Sequence[Sequence[int]],
+        site: str | None = None,
+        splice: Splice | None = None,
+        *,
+        gradients: bool = False,
+        read: str | None = None,
     ) -> list[torch.Tensor]:
         """Logits of a batch, with the activations at one site replaced on the way.
 
@@ -216,6 +244,10 @@ class Model:
         splice
             Takes the activations (rows, width) of all tokens and their positions in their sequences (rows,),
             gives the replacement (rows, width).
+        gradients
+            True lets gradients flow from the logits back into `splice`, through the frozen model.
+        read
+            A site that the model reaches before `site`; its activations are a third argument of `splice`.
 
         Returns
         -------
@@ -224,10 +256,11 @@ class Model:
         check_batch(batch, self.vocab_size)
         inputs, mask = self._inputs(batch)
         if site is None or splice is None:
-            logits = self._run(inputs)
+            logits = _passes.plain(self.module, inputs)
         else:
-            positions = torch.arange(mask.shape[1], device=mask.device).expand_as(mask)[mask]
-            logits = self._run_spliced(inputs, self.site(site), mask, positions, splice)
+            source = None if read is None else self.site(read)
+            place = self.site(site)
+            logits = _passes.spliced(self.nnsight, self.module, inputs, place, mask, splice, gradients, source)
         return [logits[row, :length] for row, length in enumerate(mask.sum(dim=1).tolist())]
 
     def unembed(self, directions: torch.Tensor) -> torch.Tensor:
@@ -279,43 +312,6 @@ class Model:
         # a causal model gets an all-ones mask, which lets attention take its fast path
         return {"input_ids": ids, "attention_mask": torch.ones_like(ids) if self._causal else mask.long()}, mask
 
-    def _read(self, inputs: dict[str, torch.Tensor], ordered: list[Site]) -> dict[str, Any]:
-        root, last = self.nnsight, ordered[-1]
-        with torch.no_grad(), root.trace(**inputs, backend=LockedBackend(self.module)) as tracer:
-            values = nnsight.save({})
-            for site in ordered:
-                envoy = root.get(site.path)
-                values[site.alias] = envoy.input if site.side == "input" else envoy.output
-                if site is last:
-                    tracer.stop()
-        return values
-
-    def _run(self, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
-        with module_lock(self.module), torch.no_grad():
-            return self._logits_of(self.module(**inputs))
-
-    def _run_spliced(
-        self, inputs: dict[str, torch.Tensor], site: Site, mask: torch.Tensor, positions: torch.Tensor, splice: Splice
-    ) -> torch.Tensor:
-        root, envoy, is_input = self.nnsight, self.nnsight.get(site.path), site.side == "input"
-        with torch.no_grad(), root.trace(**inputs, backend=LockedBackend(self.module)):
-            value = envoy.input if is_input else envoy.output
-            old = activation_of(value)
-            new = old.clone()
-            new[mask] = splice(old[mask], positions).to(old.dtype)
-            if is_input:
-                envoy.input = new
-            else:
-                envoy.output = replace_first_tensor(value, new)
-            result = nnsight.save(root.output)
-        return self._logits_of(result)
-
-    def _logits_of(self, output: Any) -> torch.Tensor:
-        logits = getattr(output, "logits", None)
-        if logits is None:
-            raise BadInput(f"{self.name} gives no logits: this needs a language model with an output head")
-        return logits
-
     def _probe(self) -> None:
         ids = torch.zeros((1, 2), dtype=torch.int64, device=self.device)
         with torch.no_grad():
@@ -338,3 +334,12 @@ def _wrap(module: torch.nn.Module, tokenizer: Any) -> Any:
         return nnsight.NNsight(module)
     task = "text-generation" if getattr(module, "can_generate", lambda: False)() else "feature-extraction"
     return nnsight.TransformersModel(module, tokenizer=tokenizer, task=task)
+
+
+def _rows(value: Any, mask: torch.Tensor, name: str) -> list[torch.Tensor]:
+    """What stands at a site as rows (seq, width), one tensor a sequence, padding removed."""
+    tensor = first_tensor(value)
+    if tensor is None or tensor.shape[:2] != mask.shape:
+        shape = "no tensor" if tensor is None else f"shape {tuple(tensor.shape)}"
+        raise BadInput(f"site {name} gives {shape}, not one row a token: choose another site")
+    return [tensor[row, :length].flatten(1) for row, length in enumerate(mask.sum(dim=1).tolist())]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 
 from sae_lab._errors import BadInput
+
+LOGITS_AT_ONCE = 2**25  # elements of (tokens, vocab) held for one pass with gradients: 128 MB in float32
 
 
 class TokenStrings:
@@ -78,3 +80,17 @@ def check_batch(batch: Sequence[Sequence[int]], vocab_size: int) -> None:
         raise BadInput(
             f"token ids must lie in 0..{vocab_size - 1}; found {highest}: were they made by another tokenizer?"
         )
+
+
+def few_logits(batch: Sequence[Sequence[int]], vocab_size: int) -> Iterator[list[Sequence[int]]]:
+    """Cut a batch, in its order, into parts whose padded logits stay small; a sequence is never cut."""
+    room = max(LOGITS_AT_ONCE // vocab_size, 1)
+    part: list[Sequence[int]] = []
+    longest = 0
+    for ids in batch:
+        longest = max(longest, len(ids))
+        if part and (len(part) + 1) * longest > room:
+            yield part
+            part, longest = [], len(ids)
+        part.append(ids)
+    yield part
