@@ -29,10 +29,13 @@ _HOME = {
     "VariationalTopK": "saes",
     "Crosscoder": "saes",
     "load_sae": "saes",
+    "with_pursuit": "saes",
     "train": "training",
     "resume": "training",
     "TrainingRun": "training",
     "evaluate": "evaluation",
+    "compare": "evaluation",
+    "Comparison": "evaluation",
     "profile": "evaluation",
     "Profiles": "evaluation",
     "stitch": "studies",
@@ -68,7 +71,19 @@ if TYPE_CHECKING:
     from sae_lab.activations import Activations, harvest, join
     from sae_lab.evaluation import Profiles, evaluate, profile
     from sae_lab.models import Model, load_corpus, load_model
-    from sae_lab.saes import SAE, BatchTopK, Crosscoder, ReLU, TopK, Transcoder, VariationalTopK, load_sae
+    from sae_lab.saes import (
+        SAE,
+        BatchTopK,
+        Crosscoder,
+        FeatureChoice,
+        Matryoshka,
+        MutualChoice,
+        ReLU,
+        TopK,
+        Transcoder,
+        VariationalTopK,
+        load_sae,
+    )
     from sae_lab.studies import (
         Curve,
         LatentMap,

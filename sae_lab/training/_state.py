@@ -61,8 +61,8 @@ class TrainingState:
         kernel = kernels.choose(config, device)
         self.kernel = kernel(config, self.weights, settings.batch_size, Optimiser(clip=settings.clip))
         self.dead = DeadLatents(config.d_sae, settings.dead_window, device)
-        self.threshold = RunningThreshold(device)
-        self.calibrated: float | None = None
+        self.threshold = RunningThreshold(device, config.d_sae if config.calibration == "latent" else None)
+        self.calibrated: Tensor | None = None
 
     @torch.no_grad()
     def advance(self, x: Tensor) -> Statistics:
@@ -107,7 +107,11 @@ class TrainingState:
                 read = self.batch(x).x
                 yield read - self.weights.b_dec if self.config.center else read
 
-        self.calibrated = _threshold.calibrate(self.weights, batches, self.config.active, float(self.threshold.value))
+        densities = self.config.densities(self.weights)
+        if densities is None:
+            self.calibrated = _threshold.calibrate(self.weights, batches, self.config.active, self.threshold.value)
+        else:
+            self.calibrated = _threshold.calibrate_each(self.weights, batches, densities, self.threshold.value)
 
     @torch.no_grad()
     def fold(self, metadata: dict[str, Any]) -> SAE:
@@ -124,7 +128,7 @@ class TrainingState:
         """
         w = {name: tensor.detach().cpu().clone() for name, tensor in self.weights.items()}
         if self.config.calibration != "none":
-            w["threshold"] = (self.threshold.value if self.calibrated is None else torch.tensor(self.calibrated)).cpu()
+            w["threshold"] = (self.threshold.value if self.calibrated is None else self.calibrated).cpu()
         w |= {name: tensor.detach().cpu() for name, tensor in self.config.fold(self.weights).items()}
         if not self.config.center:
             w["b_enc"] = w["b_enc"] - w["W_enc"] @ self.shift.cpu()

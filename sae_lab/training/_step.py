@@ -39,7 +39,7 @@ class Statistics:
     firings: Tensor
     """(d_sae,) int64: on how many rows each latent was active."""
     cut: Tensor
-    """Smallest activation that was kept (NaN when none was)."""
+    """Smallest activation that was kept, NaN when none was; (d_sae,), one for each latent, where thresholds are."""
 
     @property
     def fired(self) -> Tensor:

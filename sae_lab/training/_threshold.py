@@ -1,7 +1,8 @@
-"""The threshold that replaces BatchTopK's competition at inference.
+"""The thresholds that replace the competition within a batch at inference: one for all latents, or one for each.
 
 While training, a running mean of each batch's smallest kept activation serves whoever looks at the SAE. At
-the end it is set exactly: such that over training rows the mean number of active latents is k.
+the end they are set exactly: one threshold such that over training rows the mean number of active latents is k;
+thresholds for each latent such that it is active on the share of the rows that its budget says.
 """
 
 from __future__ import annotations
@@ -20,11 +21,12 @@ SLOWEST = 0.01  # weight of the newest batch once the mean has settled
 
 
 class RunningThreshold:
-    """Mean of the cuts of about the last hundred batches."""
+    """Mean of the cuts of about the last hundred batches, of each latent if `latents` are given."""
 
-    def __init__(self, device: torch.device):
-        self.value = torch.zeros((), device=device)
-        self.count = torch.zeros((), device=device)
+    def __init__(self, device: torch.device, latents: int | None = None):
+        shape = () if latents is None else (latents,)
+        self.value = torch.zeros(shape, device=device)
+        self.count = torch.zeros(shape, device=device)
 
     def saw(self, cut: Tensor) -> None:
         """Take note of a batch's smallest kept activation; NaN (nothing was kept) is passed over."""
@@ -35,7 +37,7 @@ class RunningThreshold:
 
 
 @torch.no_grad()
-def calibrate(weights: Weights, batches: Callable[[], Iterable[Tensor]], k: int, guess: float) -> float:
+def calibrate(weights: Weights, batches: Callable[[], Iterable[Tensor]], k: int, guess: Tensor) -> Tensor:
     """The threshold at which the rows (in training units) have k active latents on average.
 
     Parameters
@@ -45,7 +47,8 @@ def calibrate(weights: Weights, batches: Callable[[], Iterable[Tensor]], k: int,
     guess
         Roughly the answer; only what exceeds 0.7 of it is collected, or less should that be too little.
     """
-    for floor in (0.7 * guess, 0.35 * guess, 0.0):
+    lowest = float(guess.min())
+    for floor in (0.7 * lowest, 0.35 * lowest, 0.0):
         found, wanted = [], 0
         for x in batches():
             wanted += k * len(x)
@@ -55,5 +58,47 @@ def calibrate(weights: Weights, batches: Callable[[], Iterable[Tensor]], k: int,
         values = torch.cat(found)
         if len(values) > wanted:
             # active means above the threshold, so it lies at the largest value that is to be left out
-            return float(values.kthvalue(len(values) - wanted).values)
-    return 0.0  # fewer positive activations than wanted: all of them are kept
+            return values.kthvalue(len(values) - wanted).values
+    return torch.zeros(())  # fewer positive activations than wanted: all of them are kept
+
+
+@torch.no_grad()
+def calibrate_each(
+    weights: Weights, batches: Callable[[], Iterable[Tensor]], densities: Tensor, guess: Tensor
+) -> Tensor:
+    """The thresholds (d_sae,) at which each latent is active on its share of the rows.
+
+    Parameters
+    ----------
+    batches
+        As in `calibrate`.
+    densities
+        (d_sae,) share of rows on which each latent is to be active.
+    guess
+        (d_sae,) roughly the answer. Only what exceeds a part of it is collected; where that is too little, all that
+        is positive is, in a second pass for these latents alone.
+    """
+    answer = torch.zeros(weights.W_enc.shape[0])
+    latents = torch.arange(len(answer), device=weights.W_enc.device)
+    for floors in (0.5 * guess, torch.zeros_like(guess)):
+        W_enc, b_enc, floor = weights.W_enc[latents], weights.b_enc[latents], floors[latents]
+        columns, found, rows = [], [], 0
+        for x in batches():
+            rows += len(x)
+            for block in x.split(BLOCK):
+                pre = functional.linear(block, W_enc, b_enc)
+                above = (pre > floor).nonzero()
+                columns.append(above[:, 1].to("cpu", torch.int32))
+                found.append(pre[above[:, 0], above[:, 1]].cpu())
+        values, order = torch.cat(found).sort(descending=True)
+        column, by_column = torch.cat(columns)[order].sort(stable=True)
+        values = values[by_column]
+        begin = torch.searchsorted(column, torch.arange(len(latents) + 1, dtype=torch.int32))
+        # active means above the threshold, so it lies at the largest value that is to be left out
+        wanted = (densities[latents].cpu() * rows).round().long()
+        enough = begin.diff() > wanted
+        answer[latents.cpu()[enough]] = values[(begin[:-1] + wanted)[enough]]
+        latents = latents[~enough.to(latents.device)]
+        if not len(latents):
+            break
+    return answer  # 0 where a latent has fewer positive activations than wanted: all of them are kept

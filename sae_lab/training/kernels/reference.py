@@ -36,7 +36,9 @@ class ReferenceKernel(Kernel):
         z = z.detach()
         fvu = (x_hat.detach() - batch.target).square().sum(dim=1).mean() / self.d_out
         active = z > 0
-        cut = z[active].min() if bool(active.any()) else z.new_tensor(float("nan"))
+        kept = torch.where(active, z, torch.inf)
+        cut = kept.min() if self.config.densities(w) is None else kept.amin(dim=0)
+        cut = torch.where(cut.isinf(), torch.nan, cut)
         return Statistics(loss.detach(), fvu, active.sum(dim=1).float().mean(), active.sum(dim=0), cut)
 
     def _aux(self, pre: Tensor, W_dec: Tensor, error: Tensor) -> Tensor:
