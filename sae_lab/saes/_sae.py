@@ -9,7 +9,8 @@ biases, and a gate that looks at one row only.
 
 `x` is always the model's raw activation: scales used in training have been folded into the weights. Some
 published SAEs normalise each row by itself; then `x` and `x_hat` above are normalised rows (`normalize`).
-Gates: "topk" opens for the k largest of the row, "threshold" where pre > threshold (a value per latent).
+Gates: "topk" opens for the k largest of the row, "threshold" where pre > threshold (a value per latent); "pursuit"
+chooses up to k latents against the decoder instead, and does not use the encoder (see `_pursuit`).
 
 A transcoder is such a record whose output is another site: `d_out` wide, not centred. A crosscoder is one over
 the rows of several sources, side by side.
@@ -19,7 +20,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast, get_args
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +30,7 @@ from sae_lab._errors import BadInput, CorruptFile
 from sae_lab.saes._config import Gate, SAEConfig
 from sae_lab.saes._largest import above, largest
 from sae_lab.saes._normalize import KINDS, Normalize, row_scale
+from sae_lab.saes._pursuit import pursue
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,7 +57,7 @@ class SAE(nn.Module):
     b_enc, b_dec
         (d_sae,) and (d_out,) float.
     gate, k, threshold
-        "topk" needs `k`; "threshold" takes `threshold`, (d_sae,) or one number, default 0.
+        "topk" and "pursuit" need `k`; "threshold" takes `threshold`, (d_sae,) or one number, default 0.
     center
         Whether `b_dec` is subtracted from the input.
     W_skip
@@ -126,10 +128,10 @@ class SAE(nn.Module):
             raise BadInput(f"normalize must be one of {', '.join(map(repr, KINDS))}, not {normalize!r}")
         if normalize != "none" and d_in != d_out:
             raise BadInput("rows that are normalised by themselves have to be put back: d_in and d_out must be equal")
-        if gate not in ("topk", "threshold"):
-            raise BadInput(f"gate must be 'topk' or 'threshold', not {gate!r}")
-        if gate == "topk" and (k is None or not 1 <= k <= d_sae):
-            raise BadInput(f"a topk gate needs k between 1 and d_sae={d_sae}, not {k!r}")
+        if gate not in get_args(Gate):
+            raise BadInput(f"gate must be one of {', '.join(map(repr, get_args(Gate)))}, not {gate!r}")
+        if gate in ("topk", "pursuit") and (k is None or not 1 <= k <= d_sae):
+            raise BadInput(f"a {gate} gate needs k between 1 and d_sae={d_sae}, not {k!r}")
         self.W_skip = None
         for name in parts.keys() - {"threshold"}:
             setattr(self, name, nn.Parameter(parts[name].detach().to(torch.float32).contiguous(), requires_grad=False))
@@ -178,12 +180,15 @@ class SAE(nn.Module):
 
     def encode(self, x: Tensor) -> Tensor:
         """Activations of all latents, (..., d_sae), zero where inactive, for raw activations (..., d_in)."""
+        if self.gate == "pursuit":
+            values, indices = self.encode_sparse(x)
+            return values.new_zeros(*x.shape[:-1], self.d_sae).scatter_add_(-1, indices, values)
         return self._gate(self.pre_activations(x))
 
     def encode_sparse(self, x: Tensor) -> Sparse:
         """Active latents of raw activations (..., d_in), as values and indices (..., k').
 
-        k' is `k` for a topk gate, else the most that any of the given rows has (at least 1). Works in
+        k' is `k` for a topk or pursuit gate, else the most that any of the given rows has (at least 1). Works in
         blocks of rows, so no (rows, d_sae) tensor is ever held.
         """
         x = self._rows(x)
@@ -224,12 +229,12 @@ class SAE(nn.Module):
     def latent(self, x: Tensor, i: int | Sequence[int] | Tensor) -> Tensor:
         """Activation of latent `i` alone, (...,), or of several, (..., len(i)), for raw activations (..., d_in).
 
-        Cheap for a threshold gate; a topk gate has to see all latents to know what it keeps.
+        Cheap for a threshold gate; the others have to see all latents to know what they keep.
         """
         which = torch.as_tensor(i, device=self.device)
         if which.numel() and not (-self.d_sae <= int(which.min()) and int(which.max()) < self.d_sae):
             raise BadInput(f"latent {i!r} does not exist: this SAE has latents 0 to {self.d_sae - 1}")
-        if self.gate == "topk":
+        if self.gate != "threshold":
             return self.encode(x)[..., which]
         few = which.reshape(-1)
         pre = functional.linear(self._input(self._rows(x)), self.W_enc[few], self.b_enc[few])
@@ -265,7 +270,7 @@ class SAE(nn.Module):
         return formats.read(path, format).to(device)
 
     def extra_repr(self) -> str:
-        gate = f"k={self.k}" if self.gate == "topk" else "threshold"
+        gate = {"topk": f"k={self.k}", "threshold": "threshold"}.get(self.gate, f"{self.gate} k={self.k}")
         place = "".join(f", {self.metadata[key]}" for key in ("model", "site") if self.metadata.get(key))
         out = "" if self.d_out == self.d_in else f", d_out={self.d_out}"
         return f"{self.architecture}, d_in={self.d_in}{out}, d_sae={self.d_sae}, {gate}{place}"
@@ -307,6 +312,8 @@ class SAE(nn.Module):
         return torch.where(pre > self.threshold, pre.relu(), 0.0)
 
     def _sparse_block(self, x: Tensor) -> Sparse:
+        if self.gate == "pursuit":
+            return Sparse(*pursue(self._input(x) if self.center else self._input(x) - self.b_dec, self))
         pre = self.pre_activations(x)
         if self.gate == "topk":
             values, latents = largest(pre, cast(int, self.k))

@@ -41,6 +41,8 @@ def with_threshold(sae: SAE, rows: Tensor | Iterable[Tensor]) -> SAE:
     """
     if sae.gate == "threshold":
         return sae
+    if sae.gate == "pursuit":
+        raise BadInput(f"{sae.name} chooses latents against its decoder, which no threshold does: give the SAE itself")
     total, count = 0.0, 0
     for block in [rows] if isinstance(rows, Tensor) else rows:
         values = sae.encode_sparse(block).values.double()

@@ -46,7 +46,7 @@ def check_pair(small: Any, large: Any) -> None:
 
 def prepared(sae: SAE, acts: Activations, seed: int) -> SAE:
     """The SAE on thresholds and with decoder rows of length 1; the same object where it is so already."""
-    if sae.gate == "topk":
+    if sae.gate != "threshold":
         count = min(THRESHOLD_ROWS, len(acts))
         rows = np.sort(np.random.default_rng(seed).choice(len(acts), count, replace=False))
         sae = with_threshold(sae, acts[rows])
