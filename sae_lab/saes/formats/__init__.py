@@ -25,7 +25,19 @@ from sae_lab._errors import BadInput, nearest
 if TYPE_CHECKING:
     from sae_lab.saes._sae import SAE
 
-FORMATS = ("sae_lab", "saelens")
+FORMATS = (
+    "sae_lab",
+    "crosscoder",
+    "saelens",
+    "dictionary_learning",
+    "sparsify",
+    "gemma_scope",
+    "llama_scope",
+    "llamascopium",
+    "openai",
+    "batch_topk_reference",
+    "plain",
+)
 """Names of the modules, those with unmistakable marks first: the first that recognises a path reads it."""
 
 

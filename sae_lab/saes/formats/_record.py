@@ -46,6 +46,18 @@ def fold_input_scale(parts: Parts, scale: float, scale_out: float | None = None)
     return folded
 
 
+def fold_column_scales(parts: Parts, scales: Tensor) -> Parts:
+    """Fold in that the file's SAE reads and writes rows times `scales`, (d_in,): one factor a column; latents stay.
+
+    For SAEs over the rows of several sources, each scaled by its own factor: W_enc * scales, W_dec / scales,
+    b_dec / scales.
+    """
+    if not (torch.isfinite(scales).all() and (scales > 0).all()):
+        raise BadInput("columns can only be scaled by factors that are positive and finite")
+    folded = {"W_enc": parts["W_enc"] * scales, "W_dec": parts["W_dec"] / scales, "b_dec": parts["b_dec"] / scales}
+    return {**parts, **folded}
+
+
 def rescale_latents(parts: Parts, factor: Tensor | float) -> Parts:
     """Measure latents in another unit: activations times `factor`, one number or (d_sae,), none negative.
 
