@@ -11,6 +11,7 @@ from sae_lab.saes._sae import SAE, Sparse
 from sae_lab.saes.batch_topk import BatchTopK
 from sae_lab.saes.crosscoder import Crosscoder
 from sae_lab.saes.feature_choice import FeatureChoice
+from sae_lab.saes.group_bias import GroupBias
 from sae_lab.saes.matryoshka import Matryoshka
 from sae_lab.saes.mutual_choice import MutualChoice
 from sae_lab.saes.relu import ReLU
@@ -24,6 +25,7 @@ __all__ = [
     "BatchTopK",
     "Crosscoder",
     "FeatureChoice",
+    "GroupBias",
     "Matryoshka",
     "MutualChoice",
     "ReLU",

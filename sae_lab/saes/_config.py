@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Gate = Literal["topk", "threshold", "pursuit"]
-Selection = Literal["row_topk", "batch_topk", "positive", "row_topk_l2", "own"]
+Selection = Literal["row_topk", "batch_topk", "positive", "row_topk_l2", "group_bias", "own"]
 Calibration = Literal["none", "global", "latent"]
 ARCHITECTURES: dict[str, type[SAEConfig]] = {}
 
