@@ -44,7 +44,7 @@ def by_hand(signal: np.ndarray, W_dec: np.ndarray, k: int) -> np.ndarray:
 
 @pytest.mark.parametrize("options", [{}, {"center": False}, {"gate": "threshold", "threshold": 0.1}])
 def test_codes_equal_the_algorithm_done_by_hand(options):
-    sae, x = with_pursuit(random_sae(**options), 6), rows().double().float()
+    sae, x = with_pursuit(random_sae(**options), 6), rows()
     expected = [by_hand(row, sae.W_dec.double().numpy(), 6) for row in (x - sae.b_dec).double().numpy()]
     np.testing.assert_allclose(sae.encode(x).numpy(), expected, atol=2e-4)
 
@@ -81,7 +81,7 @@ def test_it_reconstructs_better_than_the_encoder_at_the_same_l0():
 def test_zero_rows_duplicate_atoms_and_dead_atoms_do_no_harm():
     atoms = torch.eye(4)[[0, 0, 1, 2]] * torch.tensor([1.0, 1.0, 2.0, 0.0])[:, None]
     signal = torch.tensor([[0.0, 0, 0, 0], [3, 0, 0, 0], [1, 4, 0, 0], [-1, -1, 0, 0], [0, 0, 5, 1]])
-    values, indices = gradient_pursuit(signal, atoms, 3)
+    values, indices = gradient_pursuit(signal, atoms, torch.full((5,), 3))
     z = torch.zeros(5, 4).scatter_add_(1, indices, values)
     expected = torch.tensor([[0.0, 0, 0, 0], [3, 0, 0, 0], [1, 0, 2, 0], [0, 0, 0, 0], [0, 0, 0, 0]])
     torch.testing.assert_close(z, expected)
@@ -97,13 +97,19 @@ def test_rows_normalised_by_themselves_and_skips_are_pursued_in_their_own_units(
     torch.testing.assert_close(sae.encode(x), expected)
 
 
-def test_what_it_is_called_and_how_many_latents_it_takes_by_itself():
+def test_by_itself_a_row_gets_as_many_latents_as_its_encoder_gives_it():
     assert with_pursuit(random_sae()).k == 5
-    known = random_sae(gate="threshold", k=None, metadata={"l0": 7.4})
-    assert with_pursuit(known).k == 7
-    assert "pursuit k=7" in repr(with_pursuit(known))
-    with pytest.raises(BadInput, match="give k"):
-        with_pursuit(random_sae(gate="threshold", k=None))
+    encoder, x = random_sae(gate="threshold", k=9, threshold=12.0), rows()
+    sae = with_pursuit(encoder)
+    own = (encoder.encode(x) > 0).sum(1)
+    assert own.min() == 0
+    expected = [
+        by_hand(row, sae.W_dec.double().numpy(), int(steps))
+        for row, steps in zip((x - sae.b_dec).double().numpy(), own, strict=True)
+    ]
+    np.testing.assert_allclose(sae.encode(x).numpy(), expected, atol=2e-4)
+    assert "pursuit by row" in repr(sae)
+    assert "pursuit k=3" in repr(with_pursuit(encoder, 3))
 
 
 @pytest.mark.parametrize("k", [0, 41, 2.5, True])

@@ -14,12 +14,13 @@ Gradient pursuit, on atoms a_i (decoder rows at unit length) and the signal s = 
 
 Source: Smith 2024, as read in the public code that uses it [C]; the support is kept as in one library, while the
 dark-matter code takes it anew from the weights above zero [C]. Ours [D]: an atom enters only while its product with
-what is missing is above zero, as codes here are never negative; of equal products the first atom wins.
+what is missing is above zero, as codes here are never negative; of equal products the first atom wins;
+and that the number of latents may be, row by row, the one that the encoder has, so that nothing but the choice differs.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -32,19 +33,19 @@ if TYPE_CHECKING:
 
 
 def with_pursuit(sae: SAE, k: int | None = None) -> SAE:
-    """The SAE with its encoder replaced by gradient pursuit: at most `k` latents a row, chosen against the decoder.
+    """The SAE with its encoder replaced by gradient pursuit: latents are chosen against the decoder.
 
-    It is an SAE like any other for `evaluate`, `profile` and `compare`; its weights are shared with the one given.
-    Each row costs `k` products with the whole decoder. Latents that the encoder never uses are used as well. Not
-    saved in any format: save the SAE itself, and call this on what is loaded.
+    It is an SAE like any other for `evaluate`, `profile` and `compare`; its weights are copied. Each row costs as many
+    products with the whole decoder as it gets latents. Latents that the encoder never uses are used as well. No format
+    has room for it: save the SAE itself, and call this on what is loaded.
 
     Parameters
     ----------
     sae
         Any trained SAE whose input is what it reconstructs.
     k
-        Latents a row, at most; by default those that the SAE itself has: its `k`, or its mean L0 as training left it
-        in `metadata["l0"]`, rounded.
+        Latents a row, at most. By default as many as the encoder has on that row, so that L0 is the same row by row
+        (a little less, where pursuit chooses a latent twice or lets one go).
 
     Raises
     ------
@@ -57,18 +58,15 @@ def with_pursuit(sae: SAE, k: int | None = None) -> SAE:
         raise BadInput(
             f"{sae.name} reconstructs another site than it reads, so there is nothing to pursue at inference"
         )
-    if k is None:
-        known = sae.k if sae.k is not None else sae.metadata.get("l0")
-        if known is None:
-            raise BadInput(f"{sae.name} does not say how many latents a row has: give k, with_pursuit(sae, k)")
-        k = max(round(known), 1)
-    if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= sae.d_sae:
+    if k is None and sae.gate != "threshold":
+        k = sae.k
+    if k is not None and (isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= sae.d_sae):
         raise BadInput(f"k must be a whole number between 1 and d_sae={sae.d_sae}, not {k!r}")
-    found = SAE(
-        sae.W_enc,
-        sae.W_dec,
-        sae.b_enc,
-        sae.b_dec,
+    return SAE(
+        sae.W_enc.clone(),
+        sae.W_dec.clone(),
+        sae.b_enc.clone(),
+        sae.b_dec.clone(),
         gate="pursuit",
         k=k,
         threshold=sae.threshold,
@@ -77,52 +75,54 @@ def with_pursuit(sae: SAE, k: int | None = None) -> SAE:
         normalize=sae.normalize,
         architecture=sae.architecture,
         config=sae.config,
-        metadata={**sae.metadata, "name": f"{sae.name}, pursuit k={k}"},
+        metadata={**sae.metadata, "name": f"{sae.name}, pursuit"},
     )
-    return found.train(sae.training)
 
 
-def pursue(signal: Tensor, sae: SAE) -> tuple[Tensor, Tensor]:
-    """Values and indices (n, k) for rows n(x) - b_dec, (n, d_in)."""
+def pursue(signal: Tensor, pre: Tensor | None, sae: SAE) -> tuple[Tensor, Tensor]:
+    """Values and indices (n, k') for rows n(x) - b_dec, (n, d_in); `pre`, (n, d_sae), counts where there is no `k`."""
     if sae.W_skip is not None:
         signal = signal - functional.linear(signal + sae.b_dec, sae.W_skip)
-    return gradient_pursuit(signal, sae.W_dec, cast(int, sae.k))
+    if pre is None:
+        counts = torch.full((len(signal),), sae.k or 0, device=signal.device)
+    else:
+        counts = (pre > sae.threshold.clamp(min=0)).sum(dim=1)
+    return gradient_pursuit(signal, sae.W_dec, counts)
 
 
 @torch.no_grad()
-def gradient_pursuit(signal: Tensor, W_dec: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Gradient pursuit of rows (n, d) with the rows of `W_dec` (d_sae, d).
+def gradient_pursuit(signal: Tensor, W_dec: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
+    """Gradient pursuit of rows (n, d) with the rows of `W_dec` (d_sae, d), `counts` (n,) steps each.
 
     Returns
     -------
     (values, indices)
-        Both (n, k): activations for `W_dec` as it is, zero in places that are not used, and latents (0 there).
+        Both (n, most steps, at least 1): activations for `W_dec` as it is, zero in places that are not used, and
+        latents (0 there).
     """
     norms = W_dec.norm(dim=1)
     length = torch.where(norms > 0, norms, 1.0)
     atoms = W_dec / length[:, None]
-    n = len(signal)
-    indices = torch.zeros(n, k, dtype=torch.int64, device=signal.device)
-    weights = signal.new_zeros(n, k)
-    used = torch.zeros(n, k, dtype=torch.bool, device=signal.device)
+    most = int(counts.max()) if len(counts) else 0
+    indices = torch.zeros(len(signal), max(most, 1), dtype=torch.int64, device=signal.device)
+    weights = torch.zeros(indices.shape, device=signal.device)
+    used = torch.zeros(indices.shape, dtype=torch.bool, device=signal.device)
     missing = signal
-    for step in range(k):
+    for step in range(most):
+        going = counts > step
         products = missing @ atoms.T
         product, best = products.max(dim=1)
         known = (used & (indices == best[:, None])).any(dim=1)
         indices[:, step] = torch.where(known, 0, best)
-        used[:, step] = (product > 0) & ~known
-        if not used[:, : step + 1].any():
-            break
+        used[:, step] = (product > 0) & ~known & going
         here, size = indices[:, : step + 1], weights[:, : step + 1]
         gradient = products.gather(1, here) * used[:, : step + 1]
         change = _decoded(gradient, here, atoms)
         squared = change.square().sum(dim=1)
         along = (change * missing).sum(dim=1) / torch.where(squared > 0, squared, 1.0)
-        weights[:, : step + 1] = (size + along[:, None] * gradient).clamp_min(0)
+        weights[:, : step + 1] = (size + (along * going)[:, None] * gradient).clamp_min(0)
         missing = signal - _decoded(weights[:, : step + 1], here, atoms)
-    active = weights > 0
-    indices = torch.where(active, indices, 0)
+    indices = torch.where(weights > 0, indices, 0)
     return weights / length[indices], indices
 
 

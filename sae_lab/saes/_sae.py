@@ -10,7 +10,7 @@ biases, and a gate that looks at one row only.
 `x` is always the model's raw activation: scales used in training have been folded into the weights. Some
 published SAEs normalise each row by itself; then `x` and `x_hat` above are normalised rows (`normalize`).
 Gates: "topk" opens for the k largest of the row, "threshold" where pre > threshold (a value per latent); "pursuit"
-chooses up to k latents against the decoder instead, and does not use the encoder (see `_pursuit`).
+chooses as many latents against the decoder, by the residual and not by the encoder (see `_pursuit`).
 
 A transcoder is such a record whose output is another site: `d_out` wide, not centred. A crosscoder is one over
 the rows of several sources, side by side.
@@ -57,7 +57,7 @@ class SAE(nn.Module):
     b_enc, b_dec
         (d_sae,) and (d_out,) float.
     gate, k, threshold
-        "topk" and "pursuit" need `k`; "threshold" takes `threshold`, (d_sae,) or one number, default 0.
+        "topk" needs `k`; "threshold" takes `threshold`, (d_sae,) or one number, default 0; "pursuit" takes either.
     center
         Whether `b_dec` is subtracted from the input.
     W_skip
@@ -130,8 +130,8 @@ class SAE(nn.Module):
             raise BadInput("rows that are normalised by themselves have to be put back: d_in and d_out must be equal")
         if gate not in get_args(Gate):
             raise BadInput(f"gate must be one of {', '.join(map(repr, get_args(Gate)))}, not {gate!r}")
-        if gate in ("topk", "pursuit") and (k is None or not 1 <= k <= d_sae):
-            raise BadInput(f"a {gate} gate needs k between 1 and d_sae={d_sae}, not {k!r}")
+        if gate == "topk" and (k is None or not 1 <= k <= d_sae):
+            raise BadInput(f"a topk gate needs k between 1 and d_sae={d_sae}, not {k!r}")
         self.W_skip = None
         for name in parts.keys() - {"threshold"}:
             setattr(self, name, nn.Parameter(parts[name].detach().to(torch.float32).contiguous(), requires_grad=False))
@@ -188,7 +188,7 @@ class SAE(nn.Module):
     def encode_sparse(self, x: Tensor) -> Sparse:
         """Active latents of raw activations (..., d_in), as values and indices (..., k').
 
-        k' is `k` for a topk or pursuit gate, else the most that any of the given rows has (at least 1). Works in
+        k' is `k` for a topk gate, else the most that any of the given rows has (at least 1). Works in
         blocks of rows, so no (rows, d_sae) tensor is ever held.
         """
         x = self._rows(x)
@@ -270,7 +270,9 @@ class SAE(nn.Module):
         return formats.read(path, format).to(device)
 
     def extra_repr(self) -> str:
-        gate = {"topk": f"k={self.k}", "threshold": "threshold"}.get(self.gate, f"{self.gate} k={self.k}")
+        gate = {"topk": f"k={self.k}", "pursuit": f"pursuit k={self.k}" if self.k else "pursuit by row"}.get(
+            self.gate, self.gate
+        )
         place = "".join(f", {self.metadata[key]}" for key in ("model", "site") if self.metadata.get(key))
         out = "" if self.d_out == self.d_in else f", d_out={self.d_out}"
         return f"{self.architecture}, d_in={self.d_in}{out}, d_sae={self.d_sae}, {gate}{place}"
@@ -313,7 +315,8 @@ class SAE(nn.Module):
 
     def _sparse_block(self, x: Tensor) -> Sparse:
         if self.gate == "pursuit":
-            return Sparse(*pursue(self._input(x) if self.center else self._input(x) - self.b_dec, self))
+            signal = self._input(x) if self.center else self._input(x) - self.b_dec
+            return Sparse(*pursue(signal, self.pre_activations(x) if self.k is None else None, self))
         pre = self.pre_activations(x)
         if self.gate == "topk":
             values, latents = largest(pre, cast(int, self.k))
