@@ -41,7 +41,7 @@ class FeatureChoice(MutualChoice):
     """Options of a Feature Choice SAE."""
 
     architecture: ClassVar[str] = "feature_choice"
-    selection: ClassVar[Selection] = "own"
+    selection: ClassVar[Selection] = "latent_topk"
 
     budgets: Literal["zipf", "uniform"] = "zipf"
     """Rows for each latent: by the rank of its density, or the same for all."""
@@ -77,18 +77,26 @@ class FeatureChoice(MutualChoice):
         """One threshold for each latent."""
         return "latent"
 
+    def begin(self, moment: Moment) -> int:
+        """The first step in which latents choose."""
+        return max(round(self.choosing * moment.steps), 1) if self.choosing else 0
+
     def phase(self, moment: Moment) -> Phase:
         """Who chooses in this step."""
-        if moment.step >= round(self.choosing * moment.steps):
+        if moment.step >= self.begin(moment):
             return "feature"
         return "topk" if moment.step < round(self.topk_share * moment.steps) else "mutual"
 
     def initial_memory(self, weights: Weights) -> dict[str, Tensor]:
-        """As in `MutualChoice`, and budgets as shares of the rows: zeros until they are in force."""
+        """As in `MutualChoice`, and budgets as shares of the rows: zeros until they are in force.
+
+        `floors` are bounds that latents' cuts very likely exceed, kept by the kernel that looks above them only.
+        """
         import torch
 
         start = 0.0 if self.choosing else self.k / self.d_sae
-        return super().initial_memory(weights) | {"budgets": torch.full((self.d_sae,), start, dtype=torch.float64)}
+        budgets = torch.full((self.d_sae,), start, dtype=torch.float64)
+        return super().initial_memory(weights) | {"budgets": budgets, "floors": torch.zeros(self.d_sae)}
 
     def after_step(self, w: Weights, batch: Batch, firings: Tensor, moment: Moment) -> None:
         """Densities while they are looked at; budgets as soon as the last phase is next."""
@@ -97,7 +105,7 @@ class FeatureChoice(MutualChoice):
         if self.phase(moment) == "feature":
             return  # ranks are frozen, and who is forced to fire needs no help
         super().after_step(w, batch, firings, moment)
-        if moment.step + 1 < round(self.choosing * moment.steps):
+        if moment.step + 1 < self.begin(moment):
             return
         from sae_lab.saes import _zipf
 

@@ -39,7 +39,7 @@ class Matryoshka(BatchTopK):
     """Options of a Matryoshka BatchTopK SAE."""
 
     architecture: ClassVar[str] = "matryoshka"
-    selection: ClassVar[Selection] = "own"
+    selection: ClassVar[Selection] = "batch_topk_nested"
 
     prefixes: tuple[int, ...] | None = None
     """Numbers of latents that must reconstruct by themselves, rising, the last one d_sae; None takes d_sae / 16,

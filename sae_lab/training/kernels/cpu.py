@@ -42,6 +42,23 @@ class Pairs(NamedTuple):
     """(rows,) int64: where each row's pairs begin."""
 
 
+class Decoded(NamedTuple):
+    """Reconstructions of a batch, and what the loss asks of them."""
+
+    error: Tensor
+    """(rows, d_out) whole reconstruction minus target."""
+    loss: Tensor
+    """The reconstruction term."""
+    d_values: Tensor
+    """(pairs,) its gradient for the activations."""
+    d_decoded: Tensor
+    """(n, d_out) its gradients for decoded rows, of which there may be several a row."""
+    sources: Tensor
+    """(pairs,) the row of `d_decoded` that each pair is part of."""
+    d_bias: Tensor
+    """(d_out,) its gradient for `b_dec` as part of the reconstruction."""
+
+
 class SparseKernel(Kernel):
     """Gradients from the list of active pairs."""
 
@@ -49,8 +66,7 @@ class SparseKernel(Kernel):
 
     def __init__(self, config: SAEConfig, weights: Weights, batch_size: int, optimiser: Optimiser):
         super().__init__(config, weights, batch_size, optimiser)
-        assert config.active is not None
-        self.k = config.active
+        self.k = config.active or 0  # 0: a rule of its own decides, row by row
         like = weights.W_dec
         self._pre = like.new_empty(min(BLOCK, batch_size), self.d_sae)
         self._centred = like.new_empty(batch_size, self.d_out)
@@ -69,33 +85,38 @@ class SparseKernel(Kernel):
             target.addmm_(x, skip.T, alpha=-1.0)
         dead_pre = None if dead is None else x.new_empty(rows, len(dead))
         pairs = self._select(read, dead, dead_pre)
-        values = pairs.values.requires_grad_(True)
-        with torch.enable_grad():
-            decoded = _weighted_sums(w.W_dec, pairs.latents, pairs.offsets, values)
-        error = decoded.detach() - target  # x_hat - x; b_dec has cancelled
-        squared = torch.linalg.vector_norm(error).square()
-        d_decoded = error * (2.0 / (rows * self.d_out))
-        (d_pre,) = torch.autograd.grad(decoded, values, d_decoded)
-        values = values.detach()
+        made = self._decode(pairs, target)
+        values = pairs.values
         active = values > 0
-        d_pre.mul_(active)  # a ReLU lies between
+        d_pre = made.d_values.mul_(active)  # a ReLU lies between
 
         order, starts = self._by_latent(pairs.latents)
-        sources = pairs.rows[order]
-        w.W_dec.grad = _weighted_sums(d_decoded, sources, starts, values[order])
-        w.W_enc.grad = _weighted_sums(read, sources, starts, d_pre[order])
+        w.W_dec.grad = _weighted_sums(made.d_decoded, made.sources[order], starts, values[order])
+        w.W_enc.grad = _weighted_sums(read, pairs.rows[order], starts, d_pre[order])
         w.b_enc.grad = torch.zeros_like(w.b_enc).index_add_(0, pairs.latents, d_pre)
-        loss = fvu = squared / (rows * self.d_out)
+        squared = torch.linalg.vector_norm(made.error).square()
+        loss, fvu = made.loss, squared / (rows * self.d_out)
         if dead is not None and dead_pre is not None:
-            loss = fvu + self._add_aux(dead, dead_pre, error, squared, read)
+            loss = loss + self._add_aux(dead, dead_pre, made.error, squared, read)
         if skip is not None:
-            skip.grad = d_decoded.T @ x
-        w.b_dec.grad = d_decoded.sum(dim=0)
+            skip.grad = made.d_decoded.T @ x
+        w.b_dec.grad = made.d_bias
         if self.config.center:  # then b_dec is also subtracted from the encoder's input
             w.b_dec.grad -= w.b_enc.grad @ w.W_enc
         firings = torch.bincount(pairs.latents[active], minlength=self.d_sae)
         cut = functional.pad(torch.where(active, values, torch.inf), (0, 1), value=torch.inf).min()  # none: infinity
         return Statistics(loss, fvu, active.sum() / rows, firings, torch.where(cut.isinf(), torch.nan, cut))
+
+    def _decode(self, pairs: Pairs, target: Tensor) -> Decoded:
+        """Reconstruct the target, from which `b_dec` has been taken."""
+        values = pairs.values.detach().requires_grad_(True)
+        with torch.enable_grad():
+            decoded = _weighted_sums(self.weights.W_dec, pairs.latents, pairs.offsets, values)
+        error = decoded.detach() - target  # x_hat - x; b_dec has cancelled
+        d_decoded = error * (2.0 / target.numel())
+        (d_values,) = torch.autograd.grad(decoded, values, d_decoded)
+        loss = torch.linalg.vector_norm(error).square() / target.numel()
+        return Decoded(error, loss, d_values, d_decoded, pairs.rows, d_decoded.sum(dim=0))
 
     def _select(self, centred: Tensor, dead: Tensor | None, dead_pre: Tensor | None) -> Pairs:
         if self.config.selection == "batch_topk":
