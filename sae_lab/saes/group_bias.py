@@ -99,7 +99,8 @@ class GroupBias(SAEConfig):
     @property
     def selection(self) -> Selection:  # type: ignore[override]
         """The common form has a sparse step."""
-        return "group_bias" if self.tied and self.magnitude == "projection" else "own"
+        common = self.tied and self.magnitude == "projection" and self.dead != "aux"
+        return "group_bias" if common else "own"
 
     def targets(self) -> Tensor:
         """Target frequency of every latent, (d_sae,)."""

@@ -45,7 +45,8 @@ class PenalisedKernel(SparseKernel):
         if not self._all:
             self._over_kept(batch.x - w.b_dec)
         factor = cast(VariationalTopK, self.config).strength(moment) / (rows * self.d_out)
-        assert w.W_enc.grad is not None and w.b_enc.grad is not None
+        assert w.W_enc.grad is not None
+        assert w.b_enc.grad is not None
         assert w.b_dec.grad is not None
         w.W_enc.grad.add_(self._d_W, alpha=factor)
         w.b_enc.grad.add_(self._d_b, alpha=factor)
