@@ -1,7 +1,8 @@
-"""Checking arrays and row numbers that users bring, and numbering rows as a harvest would."""
+"""Arrays: checking those that users bring, row numbers, numbering rows as a harvest would, and hashes."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -76,6 +77,14 @@ def row_numbers(rows: Any, n: int) -> np.ndarray:
         worst = index.min() if index.min() < -n else index.max()
         raise IndexError(f"row {worst} does not exist: there are {n:,} rows")
     return np.where(index < 0, index + n, index)
+
+
+def short_hash(*parts: bytes | np.ndarray) -> str:
+    """Sixteen hex digits that tell contents from others."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part if isinstance(part, bytes) else np.ascontiguousarray(part).data)
+    return digest.hexdigest()[:16]
 
 
 def _column(name: str, values: Any, n: int) -> np.ndarray:

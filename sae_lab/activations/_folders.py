@@ -26,7 +26,8 @@ def check_space(path: Path, width: int, settings: Settings, max_tokens: int | No
     if max_tokens is None or path.exists():
         return  # nobody knows how much will come, or how much of it is there
     parent = next(folder for folder in path.absolute().parents if folder.exists())
-    needed = max_tokens * (width * (2 if settings.dtype == "float16" else 4) + 17)
+    arrays = 2 if settings.gradients else 1
+    needed = max_tokens * (arrays * width * (2 if settings.dtype == "float16" else 4) + 17)
     free = shutil.disk_usage(parent).free
     if needed > free:
         raise Unavailable(

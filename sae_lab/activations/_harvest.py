@@ -35,6 +35,7 @@ def harvest(
     dtype: str = "float16",
     batch_tokens: int | str = "auto",
     seed: int = 0,
+    gradients: bool = False,
     progress: bool = True,
 ) -> Any:  # Activations, or a dict of them; a union would have to be narrowed by every caller
     """Run texts through a model and keep the activations at one or more sites.
@@ -71,6 +72,12 @@ def harvest(
     seed
         Order of the batches among their neighbours: sequences are sorted by length for speed, and this keeps the
         short ones from coming first. It does not choose documents.
+    gradients
+        True keeps beside each row the gradient of the model's loss there, for `acts.gradients` and
+        `acts.with_gradients()`: one pass back through the frozen model for each batch, several times the work. The
+        loss is the sum over the sequence of the cross-entropies of its next tokens, in nats. So the gradient at a
+        position holds its effect on all later predictions, and is made with the tokens that follow: whoever uses
+        it knows something of the labels. At the last position of a sequence it is 0.
     progress
         Whether to show progress.
 
@@ -109,8 +116,10 @@ def harvest(
         dtype=dtype,
         batch_tokens=batch_tokens,
         seed=seed,
+        gradients=gradients,
     )
-    widths = {alias: x[0].shape[1] for alias, x in model.activations([[0]], sites).items()}  # also tries the sites
+    tried = model.gradients([[0, 0]], sites)[0] if gradients else model.activations([[0]], sites)
+    widths = {alias: x[0].shape[1] for alias, x in tried.items()}
     if path is not None:
         check_space(Path(path), sum(widths.values()), settings, max_tokens)
     with contextlib.ExitStack() as stack:

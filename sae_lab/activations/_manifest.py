@@ -62,6 +62,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             raise _damaged(path, f"has no valid {field!r}")
     if not _has(manifest["settings"], _SETTINGS) or not _has(manifest["corpus"], _CORPUS):
         raise _damaged(path, "lacks settings or facts about the texts")
+    if manifest["settings"].get("gradients") and manifest["rows"] and not _is_factor(manifest.get("gradient_factor")):
+        raise _damaged(path, "has gradients and no valid 'gradient_factor'")
     listed = entries(manifest)
     if any(not _has(entry, _ENTRY) or Path(entry["file"]).name != entry["file"] for entry in listed):
         raise _damaged(path, "describes a shard badly")
@@ -72,6 +74,10 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 def _has(value: Any, fields: Mapping[str, type]) -> bool:
     return isinstance(value, dict) and all(isinstance(value.get(name), kind) for name, kind in fields.items())
+
+
+def _is_factor(value: Any) -> bool:
+    return isinstance(value, float) and 0 < value < float("inf")
 
 
 def _damaged(path: Path, how: str) -> CorruptFile:
@@ -121,6 +127,7 @@ def write_vocabulary(folder: Path, vocabulary: Mapping[int, str]) -> str:
 
 def check_same(folder: Path, manifest: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
     """Raise `Mismatch` when the store in `folder` was begun by another call than the one that wants to go on."""
+    gradients = wanted["settings"].get("gradients", False)
     differences = [
         f"{name} is {there!r} there and {here!r} here"
         for name, there, here in [
@@ -129,6 +136,8 @@ def check_same(folder: Path, manifest: Mapping[str, Any], wanted: Mapping[str, A
             ("d_in", manifest["d_in"], wanted["d_in"]),
             ("shard_rows", manifest["shard_rows"], wanted["shard_rows"]),
             *((key, manifest["settings"].get(key), value) for key, value in wanted["settings"].items()),
+            # a store without gradients does not name them, so here both sides are asked
+            *([("gradients", True, False)] if manifest["settings"].get("gradients") and not gradients else []),
         ]
         if there != here
     ]
@@ -152,10 +161,12 @@ def installed_versions() -> dict[str, str]:
 
 def describe(manifest: Mapping[str, Any]) -> dict[str, Any]:
     """The part of a manifest that users ask for, flat."""
+    factor = {"gradient_factor": manifest["gradient_factor"]} if "gradient_factor" in manifest else {}
     return {
         "model": manifest["model"],
         "site": manifest["site"],
         **manifest["settings"],
+        **factor,
         "corpus": manifest["corpus_name"],
         "corpus_documents": manifest["corpus"]["documents"],
         "corpus_sha256": manifest["corpus"]["sha256"],

@@ -104,14 +104,27 @@ class Run:
         if not needy:
             return 0
         before = min(writer.rows for writer in needy.values())
-        found = self.model.activations(batch.ids, list(needy))
+        found, slopes = self._rows(batch, list(needy))
         rows = provenance(batch, self.settings.skip_first, self.model.special_ids)
         for alias, writer in needy.items():
             begin = writer.rows - batch.first_row
-            kept = torch.cat([x[self.settings.skip_first :] for x in found[alias]])[begin : end - batch.first_row]
+            kept = self._kept(found[alias])
+            if slopes is not None:
+                gradients = self._kept(slopes[alias]).float()
+                kept = torch.cat([kept.float(), gradients * writer.gradient_factor(gradients)], dim=1)
+            kept = kept[begin : end - batch.first_row]
             part = rows.part(begin, end - batch.first_row)
             writer.add(kept, part, _peak(kept, part, alias), batch.corpus)
         return end - before
+
+    def _rows(self, batch: Batch, sites: list[str]) -> tuple[dict[str, list[Tensor]], dict[str, list[Tensor]] | None]:
+        """What the model gives at the sites, and the gradients there where they are wanted."""
+        if self.settings.gradients:
+            return self.model.gradients(batch.ids, sites)
+        return self.model.activations(batch.ids, sites), None
+
+    def _kept(self, values: list[Tensor]) -> Tensor:
+        return torch.cat([x[self.settings.skip_first :] for x in values])
 
     def _expect(self, bar: Progress, batch: Batch) -> None:
         """Where no number of rows was asked for, say how many the texts will probably give."""

@@ -30,10 +30,12 @@ class Settings:
     dtype: str
     batch_tokens: int
     seed: int
+    gradients: bool = False
 
     def as_dict(self) -> dict[str, Any]:
-        """The settings as they stand in the manifest."""
-        return dataclasses.asdict(self)
+        """The settings as they stand in the manifest, which names gradients only where there are some."""
+        values = dataclasses.asdict(self)
+        return values if self.gradients else {key: value for key, value in values.items() if key != "gradients"}
 
 
 def check_settings(
@@ -45,6 +47,7 @@ def check_settings(
     dtype: str,
     batch_tokens: int | str,
     seed: int,
+    gradients: bool = False,
 ) -> Settings:
     """Return the settings, or raise `BadInput` that names the one that cannot be used and says why."""
     dtype = str(dtype).removeprefix("torch.")
@@ -75,7 +78,9 @@ def check_settings(
     if batch_tokens == "auto":
         batch_tokens = _AUTO_BATCH_TOKENS.get(model.device.type, 4096)
     _whole("batch_tokens", batch_tokens, least=1, also="or 'auto'")
-    return Settings(int(context_length), packing, int(skip_first), dtype, int(batch_tokens), int(seed))
+    if not isinstance(gradients, bool):
+        raise BadInput(f"gradients={gradients!r} cannot be used: give True or False")
+    return Settings(int(context_length), packing, int(skip_first), dtype, int(batch_tokens), int(seed), gradients)
 
 
 def check_max_tokens(max_tokens: int | None) -> int | None:

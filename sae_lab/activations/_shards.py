@@ -1,8 +1,9 @@
 """Shards: runs of rows with their provenance, in memory or mapped from a safetensors file.
 
 A shard holds `activations` (rows, d_in) and one array a column of provenance, and the whole token
-sequences that begin in it. A file is checked for its size when it is opened and for its checksum when
-something is first read from it; after that, reading costs what the operating system's page cache costs.
+sequences that begin in it; where gradients were harvested too, also `gradients` (rows, d_in). A file is
+checked for its size when it is opened and for its checksum when something is first read from it; after
+that, reading costs what the operating system's page cache costs.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ COLUMNS: dict[str, Any] = {
     "special": np.bool_,
 }
 ARRAYS = ("activations", *COLUMNS, "sequence_ids", "sequence_lengths")
+FURTHER = ("gradients",)  # not in every store
 
 _TYPES = {"F16": np.float16, "F32": np.float32, "I32": np.int32, "BOOL": np.bool_}
 _verified: set[tuple[str, int, int, str]] = set()  # (path, size, time of change, checksum) that were found right
@@ -62,7 +64,7 @@ class Shard:
         return cls(len(values), len(arrays.get("sequence_lengths", ())), values.dtype.name, arrays)
 
     def array(self, name: str) -> np.ndarray:
-        """One of `ARRAYS`; a file is checked on the first call."""
+        """One of `ARRAYS` or `FURTHER`; a file is checked on the first call."""
         return self._load()[name]
 
     @property
@@ -138,7 +140,7 @@ def map_arrays(path: Path) -> dict[str, np.ndarray]:
         header = json.loads(data[8 : 8 + length].tobytes())
         body = np.asarray(data)[8 + length :]
         arrays = {}
-        for name in ARRAYS:
+        for name in (*ARRAYS, *(name for name in FURTHER if name in header)):
             begin, end = header[name]["data_offsets"]
             arrays[name] = body[begin:end].view(_TYPES[header[name]["dtype"]]).reshape(header[name]["shape"])
         return arrays

@@ -6,7 +6,6 @@ they hold row numbers and copy nothing. Whatever the stored type, rows come out 
 
 from __future__ import annotations
 
-import hashlib
 import html
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,7 +18,7 @@ import torch
 from torch import Tensor
 
 from sae_lab._errors import BadInput
-from sae_lab.activations._array import checked_array, numbered, row_numbers
+from sae_lab.activations._array import checked_array, numbered, row_numbers, short_hash
 from sae_lab.activations._gather import Gatherer, shuffled
 from sae_lab.activations._manifest import MANIFEST, describe, entries, read_manifest, read_vocabulary
 from sae_lab.activations._provenance import TokenProvenance
@@ -105,7 +104,7 @@ class Activations(TokenProvenance):
             vocabulary=read_vocabulary(folder, manifest["vocabulary"].get("sha256") if verify else None),
             skip_first=manifest["settings"]["skip_first"],
             path=folder,
-            identity=_short_hash(
+            identity=short_hash(
                 json.dumps({**manifest, "complete": True, "max_tokens": None}, sort_keys=True).encode()
             ),
         )
@@ -271,6 +270,21 @@ class Activations(TokenProvenance):
         own = {"name": self.site or "x", "model": self.model, "site": self.site, "width": self.d_in}
         return tuple(self.metadata.get("sources") or [own])
 
+    # -- gradients --------------------------------------------------------------------------------------------
+
+    @property
+    def gradients(self) -> Activations:
+        """The gradient of the loss at each row, as Activations of the same rows: see `harvest(gradients=True)`."""
+        from sae_lab.activations._gradients import gradients_of
+
+        return gradients_of(self)
+
+    def with_gradients(self) -> Activations:
+        """Rows and their gradients side by side, as `sl.join` gives them: what `sl.GradientSAE` is trained on."""
+        from sae_lab.activations._joined import join
+
+        return join({"x": self, "gradient": self.gradients})
+
     # -- numbers ----------------------------------------------------------------------------------------------
 
     @property
@@ -296,8 +310,8 @@ class Activations(TokenProvenance):
     @cached_property
     def fingerprint(self) -> str:
         """Short hash of what the rows are: the same rows in the same order have the same one."""
-        identity = self._identity or _short_hash(*(shard.array("activations") for shard in self._shards))
-        return identity if self._rows is None else _short_hash(identity.encode(), self._rows)
+        identity = self._identity or short_hash(*(shard.array("activations") for shard in self._shards))
+        return identity if self._rows is None else short_hash(identity.encode(), self._rows)
 
     # -- showing ----------------------------------------------------------------------------------------------
 
@@ -331,10 +345,3 @@ class Activations(TokenProvenance):
 def as_activations(x: Activations | Tensor | np.ndarray) -> Activations:
     """Return `x` as Activations: as it is, or a checked array of shape (rows, d_in)."""
     return x if isinstance(x, Activations) else Activations.from_array(x)
-
-
-def _short_hash(*parts: bytes | np.ndarray) -> str:
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(part if isinstance(part, bytes) else np.ascontiguousarray(part).data)
-    return digest.hexdigest()[:16]
