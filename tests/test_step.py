@@ -13,16 +13,27 @@ from sae_lab.training.kernels import ReferenceKernel
 from sae_lab.training.kernels.cpu import SparseKernel
 
 D_IN, D_SAE, ROWS = 24, 96, 700  # more rows than one block, and no multiple of it
-CONFIGS = [sl.TopK(d_sae=D_SAE, k=6), sl.BatchTopK(d_sae=D_SAE, k=6), sl.ReLU(d_sae=D_SAE, l1=0.4)]
+CONFIGS = [
+    sl.TopK(d_sae=D_SAE, k=6),
+    sl.BatchTopK(d_sae=D_SAE, k=6),
+    sl.ReLU(d_sae=D_SAE, l1=0.4),
+    sl.Matryoshka(d_sae=D_SAE, k=6),
+    sl.Matryoshka(d_sae=D_SAE, k=6, prefixes=(7, 60, D_SAE), weighting="size"),
+    sl.FeatureChoice(d_sae=D_SAE, k=6, budgets="uniform", mutual_share=0.0),
+    sl.FeatureChoice(d_sae=D_SAE, k=6, topk_share=0.2),
+]
 DEAD = torch.arange(5, 40)
 
 
-def weights() -> Weights:
+def weights(config: sl.saes.SAEConfig | None = None) -> Weights:
     generator = torch.Generator().manual_seed(0)
     W_dec = functional.normalize(torch.randn(D_SAE, D_IN, generator=generator), dim=1)
     W_enc = 0.6 * W_dec + 0.02 * torch.randn(D_SAE, D_IN, generator=generator)
     b_enc = 0.1 * torch.randn(D_SAE, generator=generator)
-    return Weights(W_enc, W_dec, b_enc, 0.1 * torch.randn(D_IN, generator=generator))
+    made = Weights(W_enc, W_dec, b_enc, 0.1 * torch.randn(D_IN, generator=generator))
+    if config is not None:
+        made.extra, made.memory = config.extra_parameters(made), config.initial_memory(made)
+    return made
 
 
 def batches(count: int = 3) -> torch.Tensor:
@@ -30,7 +41,7 @@ def batches(count: int = 3) -> torch.Tensor:
 
 
 def steps(kernel, config, *, dead=None, clip=1.0, lr=1e-3):
-    start = weights()
+    start = weights(config)
     kernel = kernel(config, start, ROWS, Optimiser(clip=clip))
     seen = [kernel.step(x, lr=lr, moment=Moment(penalty=0.5), dead=dead) for x in batches()]
     return start, seen
@@ -50,7 +61,7 @@ def test_three_adam_steps_equal_dense_autograd(config, dead, clip):
         torch.testing.assert_close(getattr(ours, name), getattr(reference, name), atol=1e-6, rtol=0, msg=name)
     for a, b in zip(ours_seen, reference_seen, strict=True):
         for name in ("loss", "fvu", "l0", "cut"):
-            torch.testing.assert_close(getattr(a, name), getattr(b, name), atol=1e-6, rtol=1e-5, msg=name)
+            torch.testing.assert_close(getattr(a, name), getattr(b, name), atol=1e-6, rtol=1e-5, equal_nan=True, msg=name)
         assert torch.equal(a.fired, b.fired)
 
 
@@ -75,7 +86,7 @@ def test_the_aux_term_reaches_dead_latents_and_clipping_shortens_the_step():
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.architecture)
 def test_decoder_rows_keep_unit_norm_and_the_gradient_lies_along_the_sphere(config):
-    start = weights()
+    start = weights(config)
     kernel = kernels.choose(config, torch.device("cpu"))(config, start, ROWS, Optimiser())
     before = start.W_dec.clone()
     for x in batches():
@@ -115,7 +126,7 @@ def test_batch_topk_copes_with_fewer_positive_activations_than_it_may_keep():
 
 def test_a_step_without_any_active_latent_is_harmless():
     for config in CONFIGS:
-        start = weights()
+        start = weights(config)
         start.b_enc -= 1e3
         kernel = kernels.choose(config, torch.device("cpu"))(config, start, ROWS, Optimiser())
         seen = kernel.step(batches()[0], lr=1e-3)
@@ -128,7 +139,7 @@ def test_a_last_batch_may_be_smaller_than_the_buffers():
     for config in CONFIGS:
         pair = []
         for kernel in (kernels.choose(config, torch.device("cpu")), ReferenceKernel):
-            start = weights()
+            start = weights(config)
             made = kernel(config, start, ROWS, Optimiser())
             made.step(batches()[0], lr=1e-3)
             made.step(batches()[1][:77], lr=1e-3)
