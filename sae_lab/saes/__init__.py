@@ -11,9 +11,12 @@ from sae_lab.saes._sae import SAE, Sparse
 from sae_lab.saes.batch_topk import BatchTopK
 from sae_lab.saes.crosscoder import Crosscoder
 from sae_lab.saes.feature_choice import FeatureChoice
+from sae_lab.saes.gated import Gated
 from sae_lab.saes.group_bias import GroupBias
+from sae_lab.saes.jumprelu import JumpReLU
 from sae_lab.saes.matryoshka import Matryoshka
 from sae_lab.saes.mutual_choice import MutualChoice
+from sae_lab.saes.p_anneal import PAnneal
 from sae_lab.saes.relu import ReLU
 from sae_lab.saes.topk import TopK
 from sae_lab.saes.transcoder import Transcoder
@@ -25,9 +28,12 @@ __all__ = [
     "BatchTopK",
     "Crosscoder",
     "FeatureChoice",
+    "Gated",
     "GroupBias",
+    "JumpReLU",
     "Matryoshka",
     "MutualChoice",
+    "PAnneal",
     "ReLU",
     "SAEConfig",
     "Sparse",

@@ -26,7 +26,18 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Gate = Literal["topk", "threshold", "pursuit"]
-Selection = Literal["row_topk", "batch_topk", "positive", "row_topk_l2", "group_bias", "own"]
+Selection = Literal[
+    "row_topk",
+    "batch_topk",
+    "positive",
+    "pointwise",
+    "row_topk_l2",
+    "group_bias",
+    "batch_topk_nested",
+    "latent_topk",
+    "own",
+]
+DeadPolicy = Literal["aux", "resample", "none"]
 Calibration = Literal["none", "global", "latent"]
 ARCHITECTURES: dict[str, type[SAEConfig]] = {}
 
@@ -47,16 +58,28 @@ class SAEConfig:
     """Whether decoder rows are kept at length 1."""
     betas: ClassVar[tuple[float, float]] = (0.9, 0.999)
     """Adam's."""
+    reborn: ClassVar[float] = 1.0
+    """Length of a resampled encoder row, as a share of the mean of living ones."""
 
     d_sae: int
     """Number of latents."""
+    dead: DeadPolicy = "none"
+    """What is done for latents that no longer fire: "aux" (an aux term pulls them towards the rows' error),
+    "resample" (now and then they begin anew, as errors of rows that are reconstructed badly), or "none"."""
+    aux_k: int | None = None
+    """With "aux": latents that may help on each row; None takes half of d_in, at most 512; 0 switches it off."""
+    aux_weight: float = 1 / 32
+    """With "aux": weight of the loss for dead latents."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        ARCHITECTURES[cls.architecture] = cls
+        if "architecture" in vars(cls):  # else it is what several architectures share
+            ARCHITECTURES[cls.architecture] = cls
 
     def __post_init__(self) -> None:
         positive_int("d_sae", self.d_sae)
+        check_choice("dead", self.dead, ("aux", "resample", "none"))
+        check_aux(self.aux_k, self.aux_weight)
 
     @property
     def active(self) -> int | None:
@@ -66,7 +89,7 @@ class SAEConfig:
     @property
     def aux(self) -> tuple[int | None, float]:
         """(how many dead latents may help to explain a row's error, weight of that loss); 0 switches it off."""
-        return 0, 0.0
+        return (self.aux_k, self.aux_weight) if self.dead == "aux" else (0, 0.0)
 
     @property
     def calibration(self) -> Calibration:
@@ -107,6 +130,9 @@ class SAEConfig:
     def initial_memory(self, weights: Weights) -> dict[str, Tensor]:
         """What is kept between steps and not trained by gradients, by name with first values."""
         return {}
+
+    def prepare(self, w: Weights, batch: Batch) -> None:
+        """Change the first weights in place, after a look at about a thousand rows; here: leave them."""
 
     def forward(self, w: Weights, batch: Batch, moment: Moment) -> Forward:
         """The method itself in training mode: dense, differentiable, the reference of every kernel."""
@@ -167,6 +193,12 @@ def positive_int(name: str, value: Any) -> None:
     """Refuse anything but an integer of at least 1."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise BadInput(f"{name} must be a whole number of at least 1, not {value!r}")
+
+
+def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
+    """Refuse a word that is none of those known."""
+    if value not in choices:
+        raise BadInput(f"{name} must be one of {', '.join(map(repr, choices))}, not {value!r}")
 
 
 def check_k(k: Any, d_sae: int) -> None:

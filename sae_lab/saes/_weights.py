@@ -76,6 +76,8 @@ class Moment:
     """Factor on penalties: rises from 0 to 1 over the warm-up."""
     seed: int = 0
     """Seed of the run."""
+    dead: Tensor | None = None
+    """Indices of the latents that are listed as dead; None where nobody asked."""
 
     @property
     def share(self) -> float:

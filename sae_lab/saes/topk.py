@@ -22,7 +22,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from sae_lab.saes._config import Gate, SAEConfig, Selection, check_aux, check_k
+from sae_lab.saes._config import DeadPolicy, Gate, SAEConfig, Selection, check_k
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -38,25 +38,17 @@ class TopK(SAEConfig):
 
     k: int = 32
     """Latents active on each row."""
-    aux_k: int | None = None
-    """Dead latents that may help on each row; None takes half of d_in, at most 512; 0 switches it off."""
-    aux_weight: float = 1 / 32
-    """Weight of the loss for dead latents."""
+    dead: DeadPolicy = "aux"
+    """What is done for latents that no longer fire."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_k(self.k, self.d_sae)
-        check_aux(self.aux_k, self.aux_weight)
 
     @property
     def active(self) -> int:
         """`k`."""
         return self.k
-
-    @property
-    def aux(self) -> tuple[int | None, float]:
-        """`aux_k` and `aux_weight`."""
-        return self.aux_k, self.aux_weight
 
     def select(self, pre: Tensor) -> Tensor:
         """Keep the k largest of each row, as far as they are positive."""

@@ -93,7 +93,7 @@ class TrainingState:
     def moment(self) -> Moment:
         """Where the next step stands in the run."""
         settings = self.settings
-        return Moment(self.step, settings.steps, ramp(self.step, settings), settings.seed)
+        return Moment(self.step, settings.steps, ramp(self.step, settings), settings.seed, self.dead.indices)
 
     def calibrate(self, acts: Activations, rows: int = _threshold.CALIBRATION_ROWS) -> None:
         """Set the inference threshold on training rows, where the architecture needs one."""
@@ -234,4 +234,6 @@ def _initial_weights(
     weights = Weights(W_enc=at_first[0], W_dec=at_first[1], b_enc=at_first[2], b_dec=at_first[3])
     weights.extra = {name: tensor.to(device) for name, tensor in config.extra_parameters(weights).items()}
     weights.memory = {name: tensor.to(device) for name, tensor in config.initial_memory(weights).items()}
+    first = Batch((read + b_dec if config.center else read).to(device), rows[:, layout.target].to(device))
+    config.prepare(weights, first)
     return weights
