@@ -8,17 +8,28 @@ from sae_lab.saes import SAEConfig
 from sae_lab.training._step import Kernel
 from sae_lab.training.kernels.cpu import SparseKernel
 from sae_lab.training.kernels.dense import DenseKernel
+from sae_lab.training.kernels.feature_choice import FeatureChoiceKernel
 from sae_lab.training.kernels.group_bias import GroupBiasKernel
+from sae_lab.training.kernels.nested import NestedKernel
 from sae_lab.training.kernels.reference import ReferenceKernel
 from sae_lab.training.kernels.variational import PenalisedKernel
 
 
 def choose(config: SAEConfig, device: torch.device) -> type[Kernel]:
     """The fastest kernel that knows this architecture's selection rule on this device."""
-    for kernel in (SparseKernel, DenseKernel, PenalisedKernel, GroupBiasKernel):
+    for kernel in (SparseKernel, DenseKernel, PenalisedKernel, GroupBiasKernel, NestedKernel, FeatureChoiceKernel):
         if config.selection in kernel.selections:
             return kernel
     return ReferenceKernel
 
 
-__all__ = ["DenseKernel", "GroupBiasKernel", "PenalisedKernel", "ReferenceKernel", "SparseKernel", "choose"]
+__all__ = [
+    "DenseKernel",
+    "FeatureChoiceKernel",
+    "GroupBiasKernel",
+    "NestedKernel",
+    "PenalisedKernel",
+    "ReferenceKernel",
+    "SparseKernel",
+    "choose",
+]
