@@ -7,6 +7,7 @@ through torch's weights-only loader, which builds tensors and plain values and r
 from __future__ import annotations
 
 import pickle
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -46,7 +47,8 @@ class Held:
         if not torch.isfinite(tensor).all():
             place = _first_bad(tensor)
             raise CorruptFile(f"{self.where}: {name} holds NaN or infinity at {place}, expected finite numbers")
-        return tensor.detach().to(dtype).contiguous()
+        # a copy: what safetensors gives is a view of the file, and files may change or be cut under us
+        return tensor.detach().to(dtype, copy=True).contiguous()
 
     def number(self, name: str) -> float:
         """The single number `name` (a tensor of one element, of any dtype, or a plain number)."""
@@ -129,7 +131,9 @@ def read_pickle(path: Path | str, *, mmap: bool = False) -> dict[str, Any]:
     """
     path = _existing(Path(path))
     try:
-        value = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+        with warnings.catch_warnings():  # about protocols of pickles, before it refuses or opens them
+            warnings.simplefilter("ignore")
+            value = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except pickle.UnpicklingError as error:
         if "weights" in str(error).lower() and "unsupported" in str(error).lower():
             raise BadInput(

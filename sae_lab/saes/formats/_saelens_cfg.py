@@ -5,11 +5,13 @@ Read in the public code of SAELens 6.54 [C], which does the same when it opens t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from sae_lab._errors import BadInput
 from sae_lab.saes.formats._names import hook_name, site_of_hook
+from sae_lab.saes.formats._open import cfg_value
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,8 +47,12 @@ READABLE = {
 
 def present(cfg: dict[str, Any], where: Path | str) -> dict[str, Any]:
     """The configuration as SAELens 6 would write it, its architecture checked."""
-    version = cfg.get("sae_lens_version") or (cfg.get("metadata") or {}).get("sae_lens_version") or "0"
-    if int(str(version).split(".")[0]) < 6:
+    for key in ("metadata", "activation_fn_kwargs"):
+        if cfg.get(key) is not None:
+            cfg_value(cfg, key, dict, where)
+    version = cfg.get("sae_lens_version") or (cfg.get("metadata") or {}).get("sae_lens_version") or ""
+    major = re.match(r"\d+", str(version))
+    if major is None or int(major[0]) < 6:
         cfg = _from_flat(cfg)
     architecture = cfg.get("architecture")
     if architecture in REFUSED:

@@ -25,10 +25,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from sae_lab._errors import BadInput
-from sae_lab._files import atomic_folder
+from sae_lab._files import atomic_folder, read_json
 from sae_lab.saes._sae import from_parts
 from sae_lab.saes.formats import _record
-from sae_lab.saes.formats._open import Held, names_in, peek_json, read_pickle
+from sae_lab.saes.formats._open import Held, cfg_value, names_in, read_pickle
 
 if TYPE_CHECKING:
     from sae_lab.saes._sae import SAE
@@ -74,8 +74,13 @@ def save(sae: SAE, path: Path) -> Path:
     return path
 
 
-def load(path: Path) -> SAE:
+def load(path: Path, *, dict_class: str | None = None) -> SAE:
     """Read a folder with ae.pt, or one such file.
+
+    Parameters
+    ----------
+    dict_class
+        Which of their classes the file is of; None takes it from config.json, or tells it by the tensors' names.
 
     Raises
     ------
@@ -88,17 +93,23 @@ def load(path: Path) -> SAE:
     state = read_pickle(file)
     if isinstance(state.get("ae"), dict):  # what a run keeps of itself to go on from
         state = state["ae"]
-    cfg = peek_json(file.parent / CONFIG)
-    trainer = cfg.get("trainer") if isinstance(cfg.get("trainer"), dict) else {}
-    assert isinstance(trainer, dict)
-    name = trainer.get("dict_class") or _told_by_names(set(map(str, state)))
+    where = file.parent / CONFIG
+    cfg = read_json(where, "configuration") if where.is_file() else {}
+    trainer, buffer = (cfg_value(cfg, key, dict, where) if key in cfg else {} for key in ("trainer", "buffer"))
+    name = dict_class or trainer.get("dict_class") or _told_by_names(set(map(str, state)))
+    if name == "AutoEncoderTopK" and not (dict_class or trainer.get("dict_class")):
+        raise BadInput(
+            f"{file} may be of AutoEncoderTopK or of BatchTopKSAE, which have the same tensors: put {CONFIG} beside "
+            f"it, or give dict_class="
+        )
     if name not in CLASSES:
         known, found = ", ".join(CLASSES), ", ".join(sorted(map(str, state)))
         raise BadInput(f"{file}: unknown dict_class {name!r}, expected one of {known} (tensors: {found})")
-    held = Held(state, file)
+    sizes = {"d_in": trainer.get("activation_dim"), "d_sae": trainer.get("dict_size")}
+    held = Held(state, file, {size: n for size, n in sizes.items() if isinstance(n, int)})
     parts = CLASSES[name](held)
     architecture = parts.pop("architecture")
-    facts = _facts(trainer, cfg.get("buffer") or {})
+    facts = _facts(trainer, buffer)
     if "group_sizes" in held:
         facts["group_sizes"] = torch.as_tensor(held.tensors["group_sizes"]).tolist()
     architecture = TRAINED_AS.get(str(trainer.get("trainer_class")), architecture)
@@ -164,7 +175,7 @@ CLASSES: dict[str, Callable[[Held], _record.Parts]] = {
 
 
 def _told_by_names(names: set[str]) -> str | None:
-    """The class that has such tensors. TopK and BatchTopK have the same: without config.json they are read as TopK."""
+    """The class that has such tensors; BatchTopKSAE has the same as AutoEncoderTopK."""
     if "group_sizes" in names:
         return "MatryoshkaBatchTopKSAE"
     if {"decoder_bias", "gate_bias"} <= names:

@@ -64,11 +64,12 @@ def load(path: Path, *, k: int | None = None) -> SAE:
         raise BadInput(f"{path} must be one file of weights, or hold exactly one ({', '.join(SUFFIXES)})")
     tensors = read_safetensors(file) if file.suffix == ".safetensors" else read_pickle(file)
     held = Held(tensors, file)
-    if held.tensors.keys() >= QWEN:
+    if held.tensors.keys() & {"W_enc", "W_dec"}:
         return _qwen(held, file, k)
     if k is not None:
         raise BadInput(f"{file} is a ReLU SAE: leave k= out")
-    encoder, decoder = next((names for names in LINEAR if f"{names[0]}.weight" in held), LINEAR[0])
+    prefixes = {str(name).split(".")[0] for name in held.tensors}
+    encoder, decoder = next((names for names in LINEAR if prefixes & set(names)), LINEAR[0])
     parts = {
         "W_enc": held.take(f"{encoder}.weight", "d_sae", "d_in"),
         "b_enc": held.take(f"{encoder}.bias", "d_sae"),

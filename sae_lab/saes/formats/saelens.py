@@ -130,7 +130,7 @@ def load(path: Path, *, input_scale: float | None = None) -> SAE:
         raise BadInput(f"no saved SAE at {path}: give the folder that holds {CONFIG} and {WEIGHTS}")
     cfg = read_json(path / CONFIG, "SAE's configuration")
     _refuse_pickled_weights(path)
-    own = cfg.get("sae_lab") or {}
+    own = cfg_value(cfg, "sae_lab", dict, path / CONFIG) if "sae_lab" in cfg else {}
     if own.get("schema", 1) != 1:
         raise BadInput(f"{path} was saved with schema {own['schema']}, newer than this sae_lab reads: upgrade sae-lab")
     if own.get("gate") and cfg.get("architecture") == "sae_lab":
@@ -162,8 +162,8 @@ def _parts(held: Held, cfg: dict[str, Any], where: Path) -> _record.Parts:
     kind = _saelens_cfg.READABLE[architecture]
     transcoder = "transcoder" in architecture or "d_out" in cfg or "W_skip" in held
     out = "d_out" if transcoder else "d_in"
-    if isinstance(cfg.get("d_out"), int):
-        held.sizes["d_out"] = cfg["d_out"]
+    if "d_out" in cfg:
+        held.sizes["d_out"] = cfg_value(cfg, "d_out", int, where)
     W_enc = held.take("W_enc", "d_in", "d_sae").T.contiguous()
     parts: _record.Parts = {
         "W_dec": held.take("W_dec", "d_sae", out),
@@ -207,7 +207,8 @@ def _normalized(parts: _record.Parts, cfg: dict[str, Any], path: Path, input_sca
     if kind in NORMALIZE and not (transcoder and kind != "none"):
         return {**parts, "normalize": NORMALIZE[kind]}
     if kind == "expected_average_only_in":
-        scale = input_scale or peek_json(path / SCALER).get("scaling_factor")
+        told = read_json(path / SCALER) if (path / SCALER).is_file() else {}
+        scale = told.get("scaling_factor") if input_scale is None else input_scale
         if not isinstance(scale, (int, float)):
             raise BadInput(
                 f"{path / CONFIG}: normalize_activations is {kind!r}, but {SCALER} with its scaling_factor is missing: "

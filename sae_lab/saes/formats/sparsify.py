@@ -88,7 +88,8 @@ def load(path: Path) -> SAE:
     if cfg.get("signed"):
         raise BadInput(f"{where}: signed=true cannot be held: its latents can be negative, and the record's are not")
     d_in, k = cfg_value(cfg, "d_in", int, where), cfg_value(cfg, "k", int, where)
-    d_sae = cfg.get("num_latents") or d_in * cfg_value(cfg, "expansion_factor", int, where)
+    d_sae = cfg_value(cfg, "num_latents", int, where) if cfg.get("num_latents") else 0
+    d_sae = d_sae or d_in * cfg_value(cfg, "expansion_factor", int, where)
     held = Held(read_safetensors(path / WEIGHTS), path / WEIGHTS, {"d_in": d_in, "d_sae": d_sae})
     parts: dict[str, Any] = {
         "W_enc": held.take("encoder.weight", "d_sae", "d_in"),
