@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from sae_lab._errors import BadInput
 from sae_lab.evaluation._comparison._describe import Description, of_plan, of_trained
-from sae_lab.saes import SAE, SAEConfig
+from sae_lab.saes import SAE, SAEConfig, columns
 from sae_lab.training import TrainingRun
 
 if TYPE_CHECKING:
     from sae_lab.activations import Activations
+    from sae_lab.saes._weights import Layout
 
 FORM = "{'TopK': sl.TopK(d_sae=512, k=16), 'mine': [sae_of_seed_0, sae_of_seed_1, sae_of_seed_2]}"
 
@@ -34,6 +35,13 @@ class Candidate:
     config: SAEConfig | None
     """What to train; None when it is trained already."""
     sae: SAE | None
+
+    def layout(self, acts: Activations) -> Layout:
+        """Which columns of a row are read and which are reconstructed."""
+        if self.sae is not None:
+            return columns(self.sae, acts)
+        assert self.config is not None
+        return self.config.layout(tuple(source["width"] for source in acts.sources))
 
 
 def needs_training(arms: Any) -> bool:

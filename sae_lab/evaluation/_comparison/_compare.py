@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from sae_lab._errors import BadInput
+from sae_lab._errors import BadInput, Mismatch
 from sae_lab._progress import Progress
 from sae_lab.evaluation._comparison import _predictions, _readings
 from sae_lab.evaluation._comparison._arms import Candidate, candidates, needs_training
@@ -144,19 +144,11 @@ def compare(
     differing = differences(found, about, matched)
     if confounds == "refuse":
         refuse(differing, about)
-    for candidate in found:
-        if candidate.sae is not None:
-            check_inputs(candidate.sae, rows, model)
-        if candidate.about.get("data") == rows.fingerprint:
-            raise BadInput(f"the arm {candidate.arm!r} was trained on the very rows given to measure on: hold rows out")
-    sequences: list[tuple[int, list[int]]] = []
-    of = units(rows)
-    if model is not None:
-        if found[0].sae is None:
-            _check_model(rows, model)
-        sequences = _predictions.chosen(rows, of, max_tokens, seed)
-        if not sequences:
-            raise BadInput("no sequence is long enough for a prediction after a spliced position: leave the model out")
+    target = _check_rows(found, rows, model)
+    of = units(rows, target)
+    sequences = _predictions.chosen(rows, of, max_tokens, seed) if model is not None else []
+    if model is not None and not sequences:
+        raise BadInput("no sequence is long enough for a prediction after a spliced position: leave the model out")
 
     done, saes, shared, interrupted = _work(found, train_on, rows, of, model, sequences, training, progress, same_size)
     weights = of.drawn(draws, seed)
@@ -217,7 +209,7 @@ def _work(
             assert sae is not None
             name = f"measuring {candidate.arm}" + ("" if candidate.seed is None else f", seed {candidate.seed}")
             with Progress(len(rows), name, "rows", enabled=progress) as bar:
-                sums = measure(sae, rows, of, bar.advance)
+                sums = measure(sae, rows, of, candidate.layout(rows), bar.advance)
             done.append((candidate, sums))
             saes.append(sae)
     if not done:
@@ -229,7 +221,7 @@ def _work(
             for (candidate, sums), sae in zip(done, saes, strict=True):
                 keep = torch.zeros(sae.d_sae, dtype=torch.bool)
                 keep[sums.activity.fired.argsort(descending=True, stable=True)[:least]] = True
-                again.append((candidate, sums, measure(sae, rows, of, bar.advance, keep)))
+                again.append((candidate, sums, measure(sae, rows, of, candidate.layout(rows), bar.advance, keep)))
         done = again
     shared = None
     if model is not None and not state.interrupted:
@@ -292,10 +284,24 @@ def _numbers(seeds: int | Sequence[int]) -> list[int]:
     return numbers
 
 
-def _check_model(rows: Activations, model: Model) -> None:
-    """What `check_inputs` asks of an SAE's model, before there is an SAE."""
-    if model.identity != rows.model:
-        raise BadInput(
-            f"these activations come from {rows.model!r}, the model given is {model.identity!r}: "
-            f"load {rows.model!r}, or harvest activations of {model.identity!r}"
-        )
+def _check_rows(found: Sequence[Candidate], rows: Activations, model: Model | None) -> slice:
+    """Refuse rows and a model that do not suit all arms; which columns all of them reconstruct."""
+    targets = {}
+    for candidate in found:
+        if candidate.sae is not None:
+            check_inputs(candidate.sae, rows, model, reconstructs=True)
+        elif model is not None and model.identity != rows.model:
+            raise Mismatch(
+                f"these activations come from {rows.model!r}, the model given is {model.identity!r}: "
+                f"load {rows.model!r}, or harvest activations of {model.identity!r}"
+            )
+        if candidate.about.get("data") == rows.fingerprint:
+            raise BadInput(
+                f"the arm {candidate.arm!r} was trained on the very rows given to measure on, which flatters it: "
+                f"give rows that no arm has seen"
+            )
+        target = candidate.layout(rows).target
+        targets[target.start, target.stop] = candidate.arm
+    if len(targets) > 1:
+        raise BadInput(f"the arms {' and '.join(targets.values())} reconstruct different columns of these rows")
+    return slice(*next(iter(targets)))

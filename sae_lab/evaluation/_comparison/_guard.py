@@ -20,7 +20,7 @@ from sae_lab.evaluation._comparison._arms import Candidate
 from sae_lab.evaluation._comparison._describe import ABSENT, UNKNOWN, WHERE, lacking
 
 # options whose effect is the L0, whatever their architecture calls them
-SPARSITY = frozenset({"k", "l1", "l0", "target_l0", "l0_weight", "sparsity", "sparsity_weight", "budget"})
+SPARSITY = frozenset({"k", "l1", "l0", "target_l0", "weight"})
 FOLLOWS = ("inference",)  # fields that follow from an architecture
 FIRST = ("architecture", "d_sae", "k", "l1", "aux_k", "aux_weight", "lr", "steps", "batch_size", "tokens")
 

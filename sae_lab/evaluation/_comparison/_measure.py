@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from sae_lab.activations import Activations
     from sae_lab.saes import SAE
+    from sae_lab.saes._weights import Layout
 
 GROUPS = 256  # units of resampling, at most
 BATCH = 4096
@@ -74,8 +75,8 @@ class Sums:
     """"ce" and "kl", (units,), where a model was given."""
 
 
-def units(acts: Activations) -> Units:
-    """Number the documents, and measure the spread of the rows once for all SAEs."""
+def units(acts: Activations, target: slice) -> Units:
+    """Number the documents, and measure the spread of what is reconstructed once for all SAEs."""
     try:
         documents = acts.documents
         names, number = np.unique(documents, return_inverse=True)
@@ -86,18 +87,23 @@ def units(acts: Activations) -> Units:
     n = len(names)
     group = (number * GROUPS // n if n > GROUPS else number).astype(np.int64)
     count = int(group.max()) + 1
-    mean = acts.mean.double()
-    shift, squares = torch.zeros(count, acts.d_in, dtype=torch.float64), np.zeros(count)
+    mean = acts.mean[target].double()
+    shift, squares = torch.zeros(count, len(mean), dtype=torch.float64), np.zeros(count)
     for start, x in row_blocks(acts, BATCH, torch.device("cpu")):
         own = group[start : start + len(x)]
-        away = x.double() - mean
+        away = x[:, target].double() - mean
         shift.index_add_(0, torch.from_numpy(own), away)
         squares += np.bincount(own, away.square().sum(dim=1).numpy(), count)
     return Units(group, n, known, np.bincount(group, minlength=count).astype(float), shift.numpy(), squares)
 
 
 def measure(
-    sae: SAE, acts: Activations, of: Units, advance: Callable[[int], None], keep: torch.Tensor | None = None
+    sae: SAE,
+    acts: Activations,
+    of: Units,
+    layout: Layout,
+    advance: Callable[[int], None],
+    keep: torch.Tensor | None = None,
 ) -> Sums:
     """Run all rows through an SAE; with `keep`, (d_sae,) bool, all other latents are silenced after the gate."""
     n = len(of)
@@ -107,12 +113,13 @@ def measure(
     activity = Activity(sae.d_sae)
     with torch.no_grad():
         for start, x in row_blocks(acts, BATCH, sae.device):
-            values, indices = sae.encode_sparse(x)
+            read, y = x[:, layout.input], x[:, layout.target]
+            values, indices = sae.encode_sparse(read)
             if keep is not None:
                 values = torch.where(keep.to(indices.device)[indices], values, 0.0)
             activity.add(values, indices)
             own = of.of_row[start : start + len(x)]
-            for name, per_row in _per_row(x, sae.decode_sparse(values, indices, x), values).items():
+            for name, per_row in _per_row(y, sae.decode_sparse(values, indices, read), values).items():
                 totals[name] += np.bincount(own, per_row.cpu().numpy(), n)
             advance(len(x))
     return Sums(totals["error"], totals["active"], totals["cosine"], totals["norm_ratio"], totals["nonzero"], activity)

@@ -9,6 +9,7 @@ import torch
 
 from sae_lab._interrupt import stop_on_interrupt
 from sae_lab._progress import Progress
+from sae_lab.evaluation._inputs import splice_of
 from sae_lab.evaluation._splicing import (
     _batches,
     _divergence,
@@ -16,6 +17,7 @@ from sae_lab.evaluation._splicing import (
     _log_probabilities,
     skipped,
 )
+from sae_lab.saes import columns
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,7 +58,9 @@ def splice(
     The model runs once as it is, once with zeros, once with the mean, and once for each SAE. The first Ctrl-C ends
     it after the batch under way, with the same sequences for all SAEs.
     """
-    n, skip, mean = len(of), skipped(acts), acts.mean
+    n, skip = len(of), skipped(acts)
+    splices = [splice_of(sae, acts) for sae in saes]
+    mean = acts.mean[columns(saes[0], acts).target]
     shared = {name: np.zeros(n) for name in ("tokens", "clean", "zero", "mean")}
     for each in sums:
         each.spliced = {"ce": np.zeros(n), "kl": np.zeros(n)}
@@ -78,10 +82,10 @@ def splice(
             np.add.at(shared["tokens"], where, [len(ids) for ids in targets])
             np.add.at(shared["clean"], where, _costs(clean, targets))
             for name, replacement in ablated.items():
-                logits = model.spliced_logits(batch, acts.site, _keeping_first(replacement, skip))
+                logits = model.spliced_logits(batch, splices[0].site, _keeping_first(replacement, skip))
                 np.add.at(shared[name], where, _costs([_log_probabilities(each, skip) for each in logits], targets))
-            for sae, own in zip(saes, sums, strict=True):
-                logits = model.spliced_logits(batch, acts.site, _keeping_first(sae, skip))
+            for sae, own, place in zip(saes, sums, splices, strict=True):
+                logits = model.spliced_logits(batch, place.site, _keeping_first(sae, skip), read=place.read)
                 predicted = [_log_probabilities(each, skip) for each in logits]
                 np.add.at(own.spliced["ce"], where, _costs(predicted, targets))
                 np.add.at(own.spliced["kl"], where, [_divergence(p, q) for p, q in zip(clean, predicted, strict=True)])

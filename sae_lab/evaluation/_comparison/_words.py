@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from sae_lab.evaluation._comparison._result import Comparison
 
 ENOUGH_SEEDS, ENOUGH_DOCUMENTS = 3, 20
+SHOWN = 4  # names listed in a sentence; the tables have all
 NAMES = {
     "l0": "L0",
     "fvu": "FVU",
@@ -53,24 +54,26 @@ def caveats(comparison: Comparison) -> list[str]:
     status = comparison.confounds
     confounded = list(status["field"][status["status"] == "undeclared"])
     if confounded:
-        found.append(
-            f"the arms also differ in {listed(confounded)}, so the difference cannot be put down to the factor"
-        )
+        also = "also differ in" if comparison.factor else "differ, undeclared, in"
+        found.append(f"the arms {also} {listed(confounded)}, so no difference can be put down to one thing")
+    elif not set(comparison.factor) & set(status["field"]):
+        found.append(f"the arms are not known to differ in {listed(comparison.factor) or 'anything'}")
     unknown = list(status["field"][status["status"] == "unknown"])
     if unknown:
-        found.append(f"it is not known whether the arms are alike in {listed(unknown)}")
-    for arm, seeds in comparison.frame.groupby("arm", sort=False)["seeds"].min().items():
-        if seeds == 1:
-            found.append(f"{arm} has one seed only, so its interval does not know how much seeds differ")
-        elif seeds < ENOUGH_SEEDS:
-            found.append(f"{arm} has {seeds} seeds only, which makes its interval wide")
+        few = unknown if len(unknown) <= SHOWN else [*unknown[: SHOWN - 1], f"{len(unknown) - SHOWN + 1} more fields"]
+        found.append(f"it is not known whether the arms are alike in {listed(few)}")
+    seeds = comparison.frame.groupby("arm", sort=False)["seeds"].min()
+    for count in range(1, ENOUGH_SEEDS):
+        arms = list(seeds.index[seeds == count])
+        if arms:
+            have, their = ("has", "its interval") if len(arms) == 1 else ("have", "their intervals")
+            why = f"so {their} cannot know how much seeds differ" if count == 1 else f"which makes {their} wide"
+            found.append(f"{listed(arms)} {have} {count} seed{'s' * (count > 1)} only, {why}")
     if 0 < comparison.n_documents < ENOUGH_DOCUMENTS:
         found.append(f"the rows are of {comparison.n_documents} documents only, which is few for an interval")
     missing = [arm for arm in comparison.arms if arm not in set(comparison.frame["arm"])]
     if missing:
         found.append(f"{listed(missing)} {'is' if len(missing) == 1 else 'are'} missing")
-    if not set(comparison.factor) & set(status["field"]):
-        found.append(f"the arms are not known to differ in {listed(comparison.factor) or 'anything'}")
     return found
 
 
@@ -110,6 +113,6 @@ def _claim(row, metric: str) -> str:  # type: ignore[no-untyped-def]  # a row of
     way = "higher" if row.difference > 0 else "lower"
     low, high = sorted((abs(row.low), abs(row.high)))
     return (
-        f"{row.arm}{at} has a {name} {abs(row.difference):.3g} {way} than {row.baseline} "
+        f"{row.arm}{at} has {'an' if name in ('FVU', 'L0') else 'a'} {name} {abs(row.difference):.3g} {way} than {row.baseline} "
         f"(95 % interval {low:.3g} to {high:.3g} {way}; {seeds})"
     )
