@@ -30,6 +30,7 @@ _HOME = {
     "PAnneal": "saes",
     "Transcoder": "saes",
     "VariationalTopK": "saes",
+    "GradientSAE": "saes",
     "GroupBias": "saes",
     "Crosscoder": "saes",
     "load_sae": "saes",
@@ -42,6 +43,8 @@ _HOME = {
     "Comparison": "evaluation",
     "profile": "evaluation",
     "Profiles": "evaluation",
+    "latent_cache": "evaluation",
+    "LatentCache": "evaluation",
     "stitch": "studies",
     "Stitching": "studies",
     "Curve": "studies",
@@ -75,7 +78,7 @@ __all__ = sorted(_HOME)
 if TYPE_CHECKING:
     from sae_lab._errors import SaeLabError
     from sae_lab.activations import Activations, harvest, join
-    from sae_lab.evaluation import Profiles, evaluate, profile
+    from sae_lab.evaluation import LatentCache, Profiles, evaluate, latent_cache, profile
     from sae_lab.models import Model, load_corpus, load_model
     from sae_lab.saes import (
         SAE,
@@ -83,6 +86,7 @@ if TYPE_CHECKING:
         Crosscoder,
         FeatureChoice,
         Gated,
+        GradientSAE,
         GroupBias,
         JumpReLU,
         Matryoshka,

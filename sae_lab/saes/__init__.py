@@ -12,6 +12,7 @@ from sae_lab.saes.batch_topk import BatchTopK
 from sae_lab.saes.crosscoder import Crosscoder
 from sae_lab.saes.feature_choice import FeatureChoice
 from sae_lab.saes.gated import Gated
+from sae_lab.saes.gradient_sae import GradientSAE, gradient_topk
 from sae_lab.saes.group_bias import GroupBias
 from sae_lab.saes.jumprelu import JumpReLU
 from sae_lab.saes.matryoshka import Matryoshka
@@ -29,6 +30,7 @@ __all__ = [
     "Crosscoder",
     "FeatureChoice",
     "Gated",
+    "GradientSAE",
     "GroupBias",
     "JumpReLU",
     "Matryoshka",
@@ -43,6 +45,7 @@ __all__ = [
     "check_fits",
     "check_same_place",
     "columns",
+    "gradient_topk",
     "load_sae",
     "nearest",
     "pairs_above",

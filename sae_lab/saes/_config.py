@@ -32,6 +32,7 @@ Selection = Literal[
     "positive",
     "pointwise",
     "row_topk_l2",
+    "row_topk_gradient",
     "group_bias",
     "batch_topk_nested",
     "latent_topk",

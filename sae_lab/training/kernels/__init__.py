@@ -9,15 +9,26 @@ from sae_lab.training._step import Kernel
 from sae_lab.training.kernels.cpu import SparseKernel
 from sae_lab.training.kernels.dense import DenseKernel
 from sae_lab.training.kernels.feature_choice import FeatureChoiceKernel
+from sae_lab.training.kernels.gradient import GradientKernel
 from sae_lab.training.kernels.group_bias import GroupBiasKernel
 from sae_lab.training.kernels.nested import NestedKernel
 from sae_lab.training.kernels.reference import ReferenceKernel
 from sae_lab.training.kernels.variational import PenalisedKernel
 
+KERNELS: tuple[type[Kernel], ...] = (
+    SparseKernel,
+    DenseKernel,
+    PenalisedKernel,
+    GroupBiasKernel,
+    NestedKernel,
+    FeatureChoiceKernel,
+    GradientKernel,
+)
+
 
 def choose(config: SAEConfig, device: torch.device) -> type[Kernel]:
     """The fastest kernel that knows this architecture's selection rule on this device."""
-    for kernel in (SparseKernel, DenseKernel, PenalisedKernel, GroupBiasKernel, NestedKernel, FeatureChoiceKernel):
+    for kernel in KERNELS:
         if config.selection in kernel.selections:
             return kernel
     return ReferenceKernel
@@ -26,6 +37,7 @@ def choose(config: SAEConfig, device: torch.device) -> type[Kernel]:
 __all__ = [
     "DenseKernel",
     "FeatureChoiceKernel",
+    "GradientKernel",
     "GroupBiasKernel",
     "NestedKernel",
     "PenalisedKernel",
