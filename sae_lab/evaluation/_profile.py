@@ -108,7 +108,7 @@ def profile(
     with Pairs(sae.d_sae) as pairs:
         coactivity = Coactivity(sae.d_sae)
         about["interrupted"] = _read(sae, acts, int(batch_rows), pairs, coactivity, progress)
-        parts = _per_latent(pairs, acts, plan, bins, progress)
+        parts = per_latent(pairs, acts, plan, bins, progress)
         count, total, maximum, n_rows = pairs.count, pairs.total, pairs.maximum, pairs.n_rows
     coactive_ids, coactive_scores = coactivity.best(PARTNERS)
     about["coactive_rows"] = coactivity.rows
@@ -135,7 +135,7 @@ def profile(
         neighbour_cosines=neighbour_cosines,
         coactive_ids=coactive_ids,
         coactive_scores=coactive_scores,
-        vocabulary=_vocabulary(parts, acts, model),
+        vocabulary=used_vocabulary(parts, acts, model),
         metadata=about,
         prompt=_live_prompt(sae, acts, model) if model is not None else None,
         source=sae,
@@ -163,7 +163,7 @@ def _read(sae: SAE, acts: Activations, batch_rows: int, pairs: Pairs, coactivity
     return False
 
 
-def _per_latent(pairs: Pairs, acts: Activations, plan: ExamplePlan, bins: int, progress: bool) -> dict[str, Any]:
+def per_latent(pairs: Pairs, acts: Activations, plan: ExamplePlan, bins: int, progress: bool) -> dict[str, Any]:
     """Histogram and examples of every latent, by the names of the fields of Profiles."""
     d_sae, tokens = pairs.d_sae, has_tokens(acts)
     sequences = acts.sequences if tokens else None
@@ -191,7 +191,7 @@ def _per_latent(pairs: Pairs, acts: Activations, plan: ExamplePlan, bins: int, p
     return {"histogram": counts, "example_row": rows, "example_tokens": ids, "example_values": values, **provenance}
 
 
-def _vocabulary(parts: dict[str, Any], acts: Activations, model: Model | None) -> dict[int, str]:
+def used_vocabulary(parts: dict[str, Any], acts: Activations, model: Model | None) -> dict[int, str]:
     """Display strings of all token ids in the examples and, with a model, in the logits."""
     used = [np.unique(parts[name]) for name in ("example_tokens", "top_logit_ids", "bottom_logit_ids") if name in parts]
     ids = np.unique(np.concatenate(used))
