@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from sae_lab.synthetic._arms import Arm
+from sae_lab.synthetic._benchmark import benchmark
 from sae_lab.synthetic._config import TruthConfig
+from sae_lab.synthetic._leaderboard import Leaderboard
 from sae_lab.synthetic._parts import Bursts, Constant, Correlations, Counts, Hierarchy, Linear, Magnitudes, Zipf
 from sae_lab.synthetic._presets import bursty, constant_sparsity, imbalanced, mini, pairs, reference
 from sae_lab.synthetic._score import score
@@ -10,11 +13,13 @@ from sae_lab.synthetic._scores import Score
 from sae_lab.synthetic._truth import Sample, Truth, make_truth
 
 __all__ = [
+    "Arm",
     "Bursts",
     "Constant",
     "Correlations",
     "Counts",
     "Hierarchy",
+    "Leaderboard",
     "Linear",
     "Magnitudes",
     "Sample",
@@ -22,6 +27,7 @@ __all__ = [
     "Truth",
     "TruthConfig",
     "Zipf",
+    "benchmark",
     "bursty",
     "constant_sparsity",
     "imbalanced",

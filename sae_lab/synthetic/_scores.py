@@ -6,7 +6,7 @@ import dataclasses
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -37,7 +37,7 @@ METRICS = {
     "frr_0.9": ("share", "Share of the true features with a live latent at a cosine above 0.9."),
     "uniqueness": (
         "share",
-        "Number of true features that are nearest to some live latent, divided by the number of latents, dead included.",
+        "Number of true features that are nearest to some live latent, divided by the number of latents, dead or not.",
     ),
     "precision": ("share", "Of the rows on which a latent fires, the share on which its nearest feature does (1)."),
     "recall": ("share", "Of the rows on which its nearest feature fires, the share on which the latent does (1)."),
@@ -163,8 +163,8 @@ class Score(Result):
         wanted = {field.name for field in dataclasses.fields(cls)}
         try:
             values = {name: math.nan if value is None else value for name, value in meta["metrics"].items()}
-            facts = {name: meta[name] for name in wanted - arrays.keys() - {"metrics"}}
-            return cls(**facts, **arrays, metrics=values)
+            facts: dict[str, Any] = {name: meta[name] for name in wanted - arrays.keys() - {"metrics"}} | arrays
+            return cls(**facts, metrics=values)
         except (KeyError, TypeError, AttributeError) as error:
             raise CorruptFile(f"{path} does not hold a whole score ({error}): make it anew with score()") from error
 
