@@ -94,7 +94,7 @@ def save(sae: SAE, path: Path, *, dtype: str = "float32") -> Path:
     cfg |= {"normalize_activations": theirs[sae.normalize], "reshape_activations": "none"}
     if _is_transcoder(sae):
         cfg["d_out"] = sae.d_out
-    if sae.gate != "threshold":
+    if architecture == "topk":
         cfg |= {"k": sae.k, "rescale_acts_by_decoder_norm": False}
     elif architecture not in ("standard", "transcoder", "skip_transcoder"):
         arrays["threshold"] = parts["threshold"].numpy()
@@ -134,7 +134,7 @@ def load(path: Path, *, input_scale: float | None = None) -> SAE:
     if own.get("schema", 1) != 1:
         raise BadInput(f"{path} was saved with schema {own['schema']}, newer than this sae_lab reads: upgrade sae-lab")
     if own.get("gate") and cfg.get("architecture") == "sae_lab":
-        cfg["architecture"] = "jumprelu" if own["gate"] == "threshold" else "topk"  # SAELens has no name for it
+        cfg["architecture"] = "jumprelu"  # the tensors are the same; `own` says which gate it really is
     cfg = _saelens_cfg.present(cfg, path / CONFIG)
     tensors = read_safetensors(path / WEIGHTS)
     if own.get("sha256") not in (None, sha256(path / WEIGHTS)):
