@@ -210,6 +210,11 @@ class Loop:
         settings, step = self.state.settings, self.state.step
         facts = {**self.facts["metadata"], "tokens": step * settings.batch_size, "steps": step, "seed": settings.seed}
         facts |= {"batch_size": settings.batch_size, "lr": settings.lr}
+        # the rest of what decides the result, so that a comparison can tell whether two SAEs were trained alike
+        facts["settings"] = {
+            name: getattr(settings, name) for name in ("warmup", "decay", "schedule", "clip", "dead_window")
+        }
+        facts["data"] = self.facts["fingerprint"]
         return facts | {key: self.latest[key] for key in ("l0", "fvu") if key in self.latest}
 
 
