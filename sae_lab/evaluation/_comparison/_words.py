@@ -112,7 +112,8 @@ def _claim(row, metric: str) -> str:  # type: ignore[no-untyped-def]  # a row of
         )
     way = "higher" if row.difference > 0 else "lower"
     low, high = sorted((abs(row.low), abs(row.high)))
+    article = "an" if name in ("FVU", "L0") else "a"
     return (
-        f"{row.arm}{at} has {'an' if name in ('FVU', 'L0') else 'a'} {name} {abs(row.difference):.3g} {way} than {row.baseline} "
+        f"{row.arm}{at} has {article} {name} {abs(row.difference):.3g} {way} than {row.baseline} "
         f"(95 % interval {low:.3g} to {high:.3g} {way}; {seeds})"
     )
