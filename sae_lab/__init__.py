@@ -39,6 +39,7 @@ _HOME = {
     "resume": "training",
     "TrainingRun": "training",
     "evaluate": "evaluation",
+    "evaluate_selection": "evaluation",
     "compare": "evaluation",
     "Comparison": "evaluation",
     "profile": "evaluation",
@@ -78,7 +79,7 @@ __all__ = sorted(_HOME)
 if TYPE_CHECKING:
     from sae_lab._errors import SaeLabError
     from sae_lab.activations import Activations, harvest, join
-    from sae_lab.evaluation import LatentCache, Profiles, evaluate, latent_cache, profile
+    from sae_lab.evaluation import LatentCache, Profiles, evaluate, evaluate_selection, latent_cache, profile
     from sae_lab.models import Model, load_corpus, load_model
     from sae_lab.saes import (
         SAE,

@@ -6,5 +6,16 @@ from sae_lab.evaluation._evaluate import evaluate
 from sae_lab.evaluation._meta_structure import meta_structure
 from sae_lab.evaluation._profile import profile
 from sae_lab.evaluation._profiles import Profiles
+from sae_lab.evaluation._selection import evaluate_selection
 
-__all__ = ["Comparison", "LatentCache", "Profiles", "compare", "evaluate", "latent_cache", "meta_structure", "profile"]
+__all__ = [
+    "Comparison",
+    "LatentCache",
+    "Profiles",
+    "compare",
+    "evaluate",
+    "evaluate_selection",
+    "latent_cache",
+    "meta_structure",
+    "profile",
+]
