@@ -61,7 +61,7 @@ docs: $(VENV)/.ready-test  ## Build the documentation into docs/_build/html; a w
 	$(PHASE) "documentation" $(BIN)/python -m sphinx -b html -W --keep-going -q -j 1 docs docs/_build/html
 
 clean:  ## Remove what was built; .venv and the caches of models and activations stay
-	@rm -rf build dist docs/_build docs/_generated docs/reference docs/tutorials docs/quickstart.ipynb .pytest_cache .ruff_cache .mypy_cache test-results
+	@rm -rf build dist docs/_build docs/_generated docs/reference docs/tutorials docs/methods docs/quickstart.ipynb .pytest_cache .ruff_cache .mypy_cache test-results
 	@find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 
 $(VENV)/.ready-demo: pyproject.toml constraints.txt tools/install.sh $(ASKED)

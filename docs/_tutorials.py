@@ -16,15 +16,21 @@ PLOTLY = "application/vnd.plotly.v1+json"
 SCRIPTS = '<script src="../_static/plotly.min.js" defer></script><script src="../_static/sael-plots.js" defer></script>'
 
 
-def write_tutorials(root: Path, target: Path, static: Path) -> None:
-    """Copy the notebooks after the quickstart to the folder `target`, and what their figures need to `static`.
+def write_tutorials(root: Path, docs: Path, static: Path) -> None:
+    """Copy notebooks to the folders that the pages of tutorials and of methods list, and what figures need to `static`.
 
     `tools/demo.py` leaves executed ones in build/; of each the executed one is taken if it is of the same code.
     """
+    _write(sorted((root / "notebooks").glob("[0-9][0-9]-*.ipynb"))[1:], docs / "tutorials", root / "build")
+    _write(sorted((root / "notebooks" / "methods").glob("*.ipynb")), docs / "methods", root / "build")
+    shutil.copyfile(Path(plotly.__file__).parent / "package_data" / "plotly.min.js", static / "plotly.min.js")
+    shutil.copyfile(STATIC / "plots.js", static / "sael-plots.js")
+
+
+def _write(committed: list[Path], target: Path, build: Path) -> None:
     target.mkdir(exist_ok=True)
-    committed = sorted((root / "notebooks").glob("[0-9][0-9]-*.ipynb"))[1:]
     for path in committed:
-        executed = root / "build" / f"{path.stem.partition('-')[2]}.ipynb"
+        executed = build / f"{path.stem.lstrip('0123456789-')}.ipynb"
         notebook = read(path)
         if executed.is_file() and code(read(executed)) == code(notebook):
             notebook = with_figures(read(executed))
@@ -32,8 +38,6 @@ def write_tutorials(root: Path, target: Path, static: Path) -> None:
         write(target / path.name, json.dumps(notebook))
     for left in set(target.glob("*.ipynb")) - {target / path.name for path in committed}:
         left.unlink()
-    shutil.copyfile(Path(plotly.__file__).parent / "package_data" / "plotly.min.js", static / "plotly.min.js")
-    shutil.copyfile(STATIC / "plots.js", static / "sael-plots.js")
 
 
 def with_figures(notebook: dict) -> dict:

@@ -36,7 +36,7 @@ STATIC = GENERATED / "static"
 STATIC.mkdir(parents=True, exist_ok=True)
 shutil.copyfile(ROOT / "sae_lab" / "widgets" / "static" / "host.js", STATIC / "sael-host.js")
 _gather.write_quickstart(ROOT, DOCS / "quickstart.ipynb")
-_tutorials.write_tutorials(ROOT, DOCS / "tutorials", STATIC)
+_tutorials.write_tutorials(ROOT, DOCS, STATIC)
 _gather.write_dashboard(ROOT, GENERATED / "home.json", GENERATED / "home.html")
 _gallery.write_gallery(ROOT, GENERATED / "gallery.json", GENERATED / "gallery", STATIC / "explorer.html")
 
@@ -69,4 +69,4 @@ html_theme_options = {
     "footer_start": ["copyright"],
     "footer_end": [],
 }
-html_sidebars = {"index": [], "gallery": [], "quickstart": [], "tutorials": [], "testing": []}
+html_sidebars = {"index": [], "gallery": [], "quickstart": [], "tutorials": [], "methods": [], "testing": []}
