@@ -18,7 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from sae_lab._errors import BadInput
 from sae_lab.saes._config import SAEConfig
@@ -49,6 +49,7 @@ class Penalised(SAEConfig):
 
     gate = "threshold"
     selection = "pointwise"
+    reborn: ClassVar[float] = 0.2
 
     target_l0: float | None = None
     """Mean number of active latents a row that the penalty is steered to; None leaves its coefficient as given."""

@@ -49,6 +49,7 @@ class JumpReLU(Penalised):
 
     architecture: ClassVar[str] = "jumprelu"
     betas: ClassVar[tuple[float, float]] = (0.0, 0.999)
+    reborn: ClassVar[float] = 1.0
 
     target_l0: float | None = 32.0
     """Mean number of active latents a row to aim at."""

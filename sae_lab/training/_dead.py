@@ -26,6 +26,13 @@ class DeadLatents:
         if step % REFRESH == 0:
             self.indices = (self.silent >= self.window).nonzero().squeeze(1)
 
+    def renew(self) -> Tensor:
+        """The dead as of now; from here on they count as having just fired."""
+        dead = (self.silent >= self.window).nonzero().squeeze(1)
+        self.silent[dead] = 0
+        self.indices = self.indices[:0]
+        return dead
+
     def share(self) -> float:
         """Dead latents as a share of all."""
         return float((self.silent >= self.window).float().mean())

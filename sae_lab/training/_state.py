@@ -22,7 +22,7 @@ from torch.nn import functional
 from sae_lab._errors import BadInput, CorruptFile
 from sae_lab.saes import SAE, SAEConfig
 from sae_lab.saes._weights import Batch, Layout, Moment, Weights
-from sae_lab.training import _threshold, kernels
+from sae_lab.training import _resample, _threshold, kernels
 from sae_lab.training._dead import DeadLatents
 from sae_lab.training._settings import Settings, learning_rate, ramp
 from sae_lab.training._step import Optimiser, Statistics
@@ -75,6 +75,8 @@ class TrainingState:
         self.step += 1
         self.dead.saw(seen.firings > 0, len(batch.x), self.step)
         self.threshold.saw(seen.cut)
+        if _resample.due(self.config, self.step, self.settings.steps):
+            _resample.resample(self.config, self.kernel, self.layout, batch, moment, self.dead.renew())
         self.calibrated = None
         return seen
 
@@ -136,6 +138,8 @@ class TrainingState:
                 w["b_dec"] = w["b_dec"] - w["W_skip"] @ self.shift.cpu()
         scale = self.scale.cpu().expand(max(part.stop for part in self.layout if part is not None))
         s, t = scale[self.layout.input], scale[self.layout.target]
+        if self.layout.side is not None:  # what 1 means in columns that are merely consulted: the rule that did so
+            metadata = {**metadata, "side_scale": float(1 / scale[self.layout.side][0])}
         same = bool((t == t[0]).all())
         a = t[0] if same else t.square().mean().sqrt()
         return SAE(

@@ -126,6 +126,14 @@ class Kernel:
         if self.config.unit_decoder:
             functional.normalize(W_dec, dim=1, out=W_dec)
 
+    def forget(self, latents: Tensor, living: Tensor) -> None:
+        """Let Adam start anew for some latents: no momentum, and the steps of a usual (living, (d_sae,) bool) one."""
+        for _, tensor in self.weights.items():
+            state = self.adam.state.get(tensor, {})
+            if state and tensor.shape[:1] == living.shape:
+                state["exp_avg"][latents] = 0.0
+                state["exp_avg_sq"][latents] = state["exp_avg_sq"][living].mean(dim=0)
+
     def moments(self) -> dict[str, Tensor]:
         """Adam's memory by name, for checkpoints."""
         found = {}
