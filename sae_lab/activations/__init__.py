@@ -1,8 +1,9 @@
 """The activations room: harvesting rows from a model, storing them with their provenance, shuffling them."""
 
 from sae_lab.activations._harvest import harvest
+from sae_lab.activations._import import read_saelens_activations
 from sae_lab.activations._joined import join
 from sae_lab.activations._provenance import Context
 from sae_lab.activations._store import Activations, as_activations
 
-__all__ = ["Activations", "Context", "as_activations", "harvest", "join"]
+__all__ = ["Activations", "Context", "as_activations", "harvest", "join", "read_saelens_activations"]
