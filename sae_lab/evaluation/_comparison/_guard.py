@@ -106,6 +106,13 @@ def _value(values: list[Any]) -> str:
     return " / ".join(f"{value:.6g}" if isinstance(value, float) else str(value) for value in values)
 
 
+def _key(value: Any) -> str:
+    """The value as text that is the same for 0 and 0.0, and for what was a tuple before it was saved."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return repr(float(value))
+    return str(list(map(_key, value))) if isinstance(value, list | tuple) else str(value)
+
+
 def _status(
     field: str, row: dict[str, list[Any]], factor: tuple[str, ...], match: bool, architectures: dict[str, Any]
 ) -> str | None:
@@ -114,7 +121,7 @@ def _status(
         return "undeclared"  # the points of one arm's frontier may differ in their sparsity only
     known = {arm: values for arm, values in row.items() if values != [UNKNOWN]}
     there = [values for values in known.values() if values != [ABSENT]]
-    same = all(sorted(map(str, values)) == sorted(map(str, there[0])) for values in there)
+    same = all(sorted(map(_key, values)) == sorted(map(_key, there[0])) for values in there)
     if same and len(there) == len(row):
         return None
     if field in factor:
@@ -127,7 +134,7 @@ def _status(
     if same and by_architecture:  # and somewhere absent
         return "architecture"
     if field in FOLLOWS and by_architecture:
-        pairs = {(architectures[arm], str(values)) for arm, values in known.items()}
+        pairs = {(architectures[arm], str(list(map(_key, values)))) for arm, values in known.items()}
         if len(pairs) == len({architecture for architecture, _ in pairs}):
             return "architecture"
     return "undeclared"
