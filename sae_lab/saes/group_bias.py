@@ -134,7 +134,7 @@ class GroupBias(SAEConfig):
 
         first = -self._first_thresholds() / weights.W_dec.shape[1] ** 0.5
         counts = torch.zeros(self.d_sae, dtype=torch.int64)
-        rows = torch.zeros((), dtype=torch.int64)
+        rows = torch.zeros(1, dtype=torch.int64)
         return {"bias": first.clamp(-1.0, 0.0), "fired": counts, "rows": rows, "largest": torch.zeros(self.d_sae)}
 
     def before_step(self, w: Weights, moment: Moment) -> None:
