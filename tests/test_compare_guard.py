@@ -71,6 +71,21 @@ def test_switching_the_auxiliary_loss_off_in_either_way_is_one_thing(acts):
         sl.compare({"a": sl.TopK(d_sae=16, k=4), "b": sl.BatchTopK(d_sae=16, k=4, aux_k=6)}, acts, progress=False)
 
 
+def test_what_is_done_for_dead_latents_is_compared_across_architectures_and_is_one_factor(acts):
+    arms = {"TopK": sl.TopK(d_sae=16, k=4), "Gated": sl.Gated(d_sae=16, target_l0=4.0, dead="resample")}
+    said = refusal(arms, acts)
+    assert "\n  dead: TopK not resampled, Gated resample\n" in said
+    assert "\n  aux_weight: TopK 0.03125, Gated 0\n" in said
+    for dead in ("aux", "none"):
+        arms = {"TopK": sl.TopK(d_sae=16, k=4, dead=dead), "Gated": sl.Gated(d_sae=16, target_l0=4.0, dead=dead)}
+        with pytest.raises(Began):
+            sl.compare(arms, acts, progress=False)
+    arms = {"aux": sl.TopK(d_sae=16, k=4), "resampled": sl.TopK(d_sae=16, k=4, dead="resample")}
+    for factor in (None, "dead"):
+        with pytest.raises(Began):
+            sl.compare(arms, acts, factor=factor, progress=False)
+
+
 def test_a_default_that_comes_out_differently_is_a_difference(acts):
     arms = {"narrow": sl.TopK(d_sae=16, k=4), "wide": sl.TopK(d_sae=64, k=4)}
     assert "\n  lr: narrow " in refusal(arms, acts, factor="d_sae")

@@ -79,10 +79,10 @@ def _planned(training: dict[str, Any]) -> dict[str, Any]:
 def _options(config: SAEConfig, d_in: int) -> Description:
     """A config's options, inherited ones included, as they will act."""
     options = {"_complete": True, **config.to_dict(), "inference": config.gate}
+    # No aux term, one of weight 0 and one of no latents are the same, and so is said once: by the weight that acts.
     count, weight = config.aux
-    if "aux_k" in options or weight:
-        # either being 0 switches the aux term off, which is one state and not two
-        options |= {"aux_k": count or min(d_in // 2, MAX_AUX_K), "aux_weight": 0.0 if count == 0 else weight}
+    options |= {"aux_k": count or min(d_in // 2, MAX_AUX_K), "aux_weight": 0.0 if count == 0 else weight}
+    options["dead"] = "resample" if config.dead == "resample" else "not resampled"
     return options
 
 

@@ -22,6 +22,7 @@ from sae_lab.evaluation._comparison._describe import ABSENT, UNKNOWN, WHERE, lac
 # options whose effect is the L0, whatever their architecture calls them
 SPARSITY = frozenset({"k", "l1", "l0", "target_l0", "weight"})
 FOLLOWS = ("inference",)  # fields that follow from an architecture
+DEAD = ("dead", "aux_k", "aux_weight")  # what is done for dead latents, which one name declares
 FIRST = ("architecture", "d_sae", "k", "l1", "aux_k", "aux_weight", "lr", "steps", "batch_size", "tokens")
 
 
@@ -124,7 +125,7 @@ def _status(
     same = all(sorted(map(_key, values)) == sorted(map(_key, there[0])) for values in there)
     if same and len(there) == len(row):
         return None
-    if field in factor:
+    if field in factor or ("dead" in factor and field in DEAD):
         return "declared" if len(known) == len(row) else "unknown"
     if match and field in SPARSITY:
         return "matched"
@@ -167,6 +168,8 @@ def _inferred(table: dict[str, dict[str, list[Any]]], match: bool) -> tuple[str,
     ]
     if len(differing) == 1:
         return (differing[0],)
+    if differing and set(differing) <= set(DEAD):
+        return ("dead",)
     if not differing and match and any(field in SPARSITY for field in table):
         # the sparsity itself, which matching would take away
         varied = [f for f, row in table.items() if f in SPARSITY and _status(f, row, (), False, architectures)]

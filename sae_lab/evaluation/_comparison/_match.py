@@ -42,7 +42,7 @@ def meeting(ranges: dict[str, tuple[float, float]], wanted: float | None) -> Mee
             f"the L0 of {high_arm} ends at {ranges[high_arm][1]:.3g}, that of {low_arm} begins at "
             f"{ranges[low_arm][0]:.3g}, and nothing is extrapolated: add a point to {high_arm} with an L0 of at least "
             f"{ranges[low_arm][0]:.3g}, or to {low_arm} with one of at most {ranges[high_arm][1]:.3g} "
-            f"(k sets it directly; a lower l1 raises it)",
+            f"(k and target_l0 set it, a lower l1 raises it)",
         )
     if wanted is not None and not low <= wanted <= high:
         narrow = low_arm if wanted < low else high_arm

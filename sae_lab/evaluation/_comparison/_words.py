@@ -56,7 +56,7 @@ def caveats(comparison: Comparison) -> list[str]:
     if confounded:
         also = "also differ in" if comparison.factor else "differ, undeclared, in"
         found.append(f"the arms {also} {listed(confounded)}, so no difference can be put down to one thing")
-    elif not set(comparison.factor) & set(status["field"]):
+    elif "declared" not in set(status["status"]):
         found.append(f"the arms are not known to differ in {listed(comparison.factor) or 'anything'}")
     unknown = list(status["field"][status["status"] == "unknown"])
     if unknown:
