@@ -17,6 +17,7 @@ _HOME = {
     "Model": "models",
     "harvest": "activations",
     "join": "activations",
+    "read_saelens_activations": "activations",
     "Activations": "activations",
     "SAE": "saes",
     "TopK": "saes",
@@ -38,6 +39,8 @@ _HOME = {
     "train": "training",
     "resume": "training",
     "TrainingRun": "training",
+    "end_to_end": "training",
+    "EndToEnd": "training",
     "evaluate": "evaluation",
     "evaluate_selection": "evaluation",
     "compare": "evaluation",
@@ -78,8 +81,17 @@ __all__ = sorted(_HOME)
 
 if TYPE_CHECKING:
     from sae_lab._errors import SaeLabError
-    from sae_lab.activations import Activations, harvest, join
-    from sae_lab.evaluation import LatentCache, Profiles, evaluate, evaluate_selection, latent_cache, profile
+    from sae_lab.activations import Activations, harvest, join, read_saelens_activations
+    from sae_lab.evaluation import (
+        Comparison,
+        LatentCache,
+        Profiles,
+        compare,
+        evaluate,
+        evaluate_selection,
+        latent_cache,
+        profile,
+    )
     from sae_lab.models import Model, load_corpus, load_model
     from sae_lab.saes import (
         SAE,
@@ -98,6 +110,7 @@ if TYPE_CHECKING:
         Transcoder,
         VariationalTopK,
         load_sae,
+        with_pursuit,
     )
     from sae_lab.studies import (
         Curve,
@@ -117,7 +130,7 @@ if TYPE_CHECKING:
         stitch_chain,
         subject_latents,
     )
-    from sae_lab.training import TrainingRun, resume, train
+    from sae_lab.training import EndToEnd, TrainingRun, end_to_end, resume, train
     from sae_lab.widgets import CurveView, Dashboard, Explorer, MapView, Monitor, SplitView, TreeView, link
 
 
