@@ -173,6 +173,26 @@ class Profiles(Result):
         meta["vocabulary"] = {str(i): text for i, text in self.vocabulary.items()}
         return save_bundle(path, "Profiles", {"profiles": meta}, arrays)
 
+    def to_neuronpedia(self, path: Path | str, **options: Any) -> Path:
+        """Write feature records in the layout that Neuronpedia takes, atomically; return the folder.
+
+        Parameters
+        ----------
+        path
+            A new folder: it gets `batch-<n>.json`, `neighbours-<n>.json` and `run_settings.json`.
+        options
+            `latents`: which ones; None (default) for all. `batch_size`: records in a file, 128. `model_id`, `layer`,
+            `sae_set`, `sae_id_suffix`: what Neuronpedia calls them; None takes model, site and name from here.
+
+        Raises
+        ------
+        BadInput
+            There are no tokens or no layer in these profiles, or `path` is a folder of something else.
+        """
+        from sae_lab.evaluation._neuronpedia import write_neuronpedia
+
+        return write_neuronpedia(self, path, **options)
+
     @classmethod
     def load(cls, path: Path | str) -> Self:
         """Read what `save` wrote; `prompt` and `source` are None: they need the model and the SAE."""
