@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from sae_lab.training._end_to_end import end_to_end
+from sae_lab.training._end_to_end_run import EndToEnd
 from sae_lab.training._run import TrainingRun
 from sae_lab.training._train import resume, train
 
-__all__ = ["TrainingRun", "resume", "train"]
+__all__ = ["EndToEnd", "TrainingRun", "end_to_end", "resume", "train"]
