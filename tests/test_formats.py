@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
-from _formats import K, N, expected, files, our_sae
+from _formats import GOLDEN, K, N, expected, files, our_sae
 
 import sae_lab as sl
 from sae_lab._errors import BadInput
@@ -89,6 +91,19 @@ def test_layouts_that_are_only_read_say_so(tmp_path):
             our_sae("relu").save(tmp_path / "sae", format=layout)
     with pytest.raises(BadInput, match=r"unknown format 'sae_lens' \(nearest: saelens\)"):
         our_sae("relu").save(tmp_path / "sae", format="sae_lens")
+
+
+def test_the_table_of_formats_says_what_is():
+    page = (Path(__file__).parents[1] / "docs" / "formats.md").read_text()
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in page.splitlines() if line.startswith("| `")]
+    said = {row[0].strip("`"): row[2:5] for row in rows if len(row) == 6}
+    assert set(said) == set(formats.FORMATS)
+    goldens = {folder.name for folder in GOLDEN.iterdir()} | {"sae_lab"}  # whose files are SAELens' to read
+    for name, told in said.items():
+        found = ["yes", "yes" if name in formats.writable() else "no", "yes" if name in goldens else "no"]
+        assert told == found, name
+    for option, name in [(row[0].strip("`"), row[1].strip("`")) for row in rows if len(row) == 3]:
+        assert option in inspect.signature(formats.module(name).load).parameters
 
 
 def test_options_that_a_layout_does_not_know_are_refused(tmp_path):

@@ -33,7 +33,7 @@ def load_sae(
         "demo" for an SAE that comes with this package (BatchTopK on the output of layer 9 of the demo
         model), the folder or file of a saved one, or a hub id "owner/name". What exists on disk goes before the hub.
     format
-        The layout of the files; "auto" recognises it. Others are named in `docs/formats.md`.
+        The layout of the files; "auto" recognises it. The documentation's page on formats names them.
     width
         Number of latents of the demo SAE; None takes the widest. Only with "demo".
     seed
@@ -46,7 +46,7 @@ def load_sae(
         Where to put the weights.
     options
         What a layout needs and its files may not say: `k` (Qwen Scope), `input_scale` (what training multiplied
-        activations by: SAELens' "expected_average_only_in"), and others that `docs/formats.md` names.
+        activations by: SAELens' "expected_average_only_in"), and others that the page on formats names.
 
     Raises
     ------

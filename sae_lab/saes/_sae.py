@@ -248,7 +248,7 @@ class SAE(nn.Module):
         ----------
         format
             The layout: "sae_lab" (a folder that SAELens reads too; holds every SAE), or one of others, such as
-            "saelens", "dictionary_learning", "sparsify", "plain"; see `docs/formats.md` for what each can hold.
+            "saelens", "dictionary_learning", "sparsify", "plain"; the page on formats says what each can hold.
         dtype
             "float16" stores the two matrices in half the space; "sae_lab" and "saelens" only, which otherwise keep
             float32.
