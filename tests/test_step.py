@@ -21,6 +21,9 @@ CONFIGS = [
     sl.Matryoshka(d_sae=D_SAE, k=6, prefixes=(7, 60, D_SAE), weighting="size"),
     sl.FeatureChoice(d_sae=D_SAE, k=6, budgets="uniform", mutual_share=0.0),
     sl.FeatureChoice(d_sae=D_SAE, k=6, topk_share=0.2),
+    sl.JumpReLU(d_sae=D_SAE, target_l0=6),
+    sl.Gated(d_sae=D_SAE, l1=0.4),
+    sl.PAnneal(d_sae=D_SAE, l1=0.4),
 ]
 DEAD = torch.arange(5, 40)
 
@@ -61,7 +64,9 @@ def test_three_adam_steps_equal_dense_autograd(config, dead, clip):
         torch.testing.assert_close(getattr(ours, name), getattr(reference, name), atol=1e-6, rtol=0, msg=name)
     for a, b in zip(ours_seen, reference_seen, strict=True):
         for name in ("loss", "fvu", "l0", "cut"):
-            torch.testing.assert_close(getattr(a, name), getattr(b, name), atol=1e-6, rtol=1e-5, equal_nan=True, msg=name)
+            torch.testing.assert_close(
+                getattr(a, name), getattr(b, name), atol=1e-6, rtol=1e-5, equal_nan=True, msg=name
+            )
         assert torch.equal(a.fired, b.fired)
 
 

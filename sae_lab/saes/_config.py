@@ -29,7 +29,6 @@ Gate = Literal["topk", "threshold", "pursuit"]
 Selection = Literal[
     "row_topk",
     "batch_topk",
-    "positive",
     "pointwise",
     "row_topk_l2",
     "row_topk_gradient",

@@ -84,6 +84,11 @@ class Penalised(SAEConfig):
         """Pre-activations, (d_sae,), at or below which a latent neither acts nor gets a gradient; None: 0 for all."""
         return None
 
+    @property
+    def additive(self) -> bool:
+        """Whether penalties are sums over rows, so that a batch may be taken in parts."""
+        return True
+
     def strength(self, w: Weights, moment: Moment) -> Tensor | float:
         """The factor on the penalty: its ramp over the warm-up, times what steers it to `target_l0`."""
         return moment.penalty * w.memory["strength"] if "strength" in w.memory else moment.penalty
@@ -122,6 +127,13 @@ class Penalised(SAEConfig):
         # what adds up during the ramp would only be an answer to the ramp
         w.memory["slow"] += SLOW * moment.penalty * excess
         w.memory["strength"].copy_((w.memory["slow"] + QUICK * excess).exp())
+
+
+def with_unit_rows(w: Weights) -> dict[str, Tensor]:
+    """The same ReLU SAE with decoder rows of length 1; rows of zeros stay."""
+    norms = w.W_dec.norm(dim=1)
+    norms = norms + (norms == 0)
+    return {"W_enc": w.W_enc * norms[:, None], "b_enc": w.b_enc * norms, "W_dec": w.W_dec / norms[:, None]}
 
 
 def check_weight(name: str, value: float) -> None:

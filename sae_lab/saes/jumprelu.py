@@ -31,7 +31,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from sae_lab._errors import BadInput
-from sae_lab.saes._config import DeadPolicy, check_choice
+from sae_lab.saes._config import DeadPolicy, Selection, check_choice
 from sae_lab.saes._penalised import Codes, Penalised, check_weight
 from sae_lab.saes._weights import Batch, Moment, Weights
 
@@ -126,9 +126,14 @@ class JumpReLU(Penalised):
         return w.extra["log_threshold"].exp() - self.bandwidth / 2
 
     @property
-    def sees_all(self) -> bool:
-        """The pre-activation loss reaches latents however far below."""
-        return self.pre_act_weight > 0
+    def selection(self) -> Selection:  # type: ignore[override]  # depends on an option here
+        """The pre-activation loss reaches latents however far below, which no list of pairs holds."""
+        return "own" if self.pre_act_weight else "pointwise"
+
+    @property
+    def additive(self) -> bool:
+        """Not with the target form, which squares a sum over the batch."""
+        return self.sparsity != "target"
 
     def fold(self, w: Weights) -> dict[str, Tensor]:
         """The thresholds."""

@@ -7,18 +7,18 @@ import torch
 from sae_lab.saes import SAEConfig
 from sae_lab.training._step import Kernel
 from sae_lab.training.kernels.cpu import SparseKernel
-from sae_lab.training.kernels.dense import DenseKernel
 from sae_lab.training.kernels.feature_choice import FeatureChoiceKernel
 from sae_lab.training.kernels.gradient import GradientKernel
 from sae_lab.training.kernels.group_bias import GroupBiasKernel
 from sae_lab.training.kernels.nested import NestedKernel
+from sae_lab.training.kernels.pointwise import PointwiseKernel
 from sae_lab.training.kernels.reference import ReferenceKernel
 from sae_lab.training.kernels.variational import PenalisedKernel
 
 KERNELS: tuple[type[Kernel], ...] = (
     SparseKernel,
-    DenseKernel,
     PenalisedKernel,
+    PointwiseKernel,
     GroupBiasKernel,
     NestedKernel,
     FeatureChoiceKernel,
@@ -35,12 +35,12 @@ def choose(config: SAEConfig, device: torch.device) -> type[Kernel]:
 
 
 __all__ = [
-    "DenseKernel",
     "FeatureChoiceKernel",
     "GradientKernel",
     "GroupBiasKernel",
     "NestedKernel",
     "PenalisedKernel",
+    "PointwiseKernel",
     "ReferenceKernel",
     "SparseKernel",
     "choose",

@@ -16,7 +16,7 @@ from sae_lab.training._step import Batch, Kernel, Moment, Statistics
 class ReferenceKernel(Kernel):
     """Dense autograd, for every architecture."""
 
-    selections: ClassVar[tuple[str, ...]] = ("row_topk", "batch_topk", "positive", "pointwise", "own")
+    selections: ClassVar[tuple[str, ...]] = ("row_topk", "batch_topk", "pointwise", "own")
 
     @torch.enable_grad()
     def gradients(self, batch: Batch, moment: Moment, dead: Tensor | None) -> Statistics:
