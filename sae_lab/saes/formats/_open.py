@@ -116,7 +116,7 @@ def read_npz(path: Path | str) -> dict[str, np.ndarray]:
     """All arrays of an npz file; objects (which are pickles) are refused."""
     path = _existing(Path(path))
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
     except (zipfile.BadZipFile, OSError, ValueError, EOFError) as error:
         raise CorruptFile(

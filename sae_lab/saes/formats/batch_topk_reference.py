@@ -80,7 +80,7 @@ def load(path: Path | str, *, threshold: float | None = None) -> SAE:
         if threshold is None and "threshold" not in held:
             raise BadInput(
                 f"{held.where} has no tensor 'threshold': this BatchTopK SAE keeps the largest of a whole batch. "
-                f"Give the least activation that a batch of yours keeps: sae_lab.saes.formats.read(path, threshold=...)"
+                f"Give the least activation that a batch of yours keeps: load_sae(path, threshold=...)"
             )
         parts["threshold"] = torch.tensor(held.number("threshold") if threshold is None else float(threshold))
     return from_parts(
