@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sae_lab.synthetic._arms import Arm
+from sae_lab.synthetic._arms import Arm, arms
 from sae_lab.synthetic._benchmark import benchmark
 from sae_lab.synthetic._config import TruthConfig
 from sae_lab.synthetic._leaderboard import Leaderboard
@@ -27,6 +27,7 @@ __all__ = [
     "Truth",
     "TruthConfig",
     "Zipf",
+    "arms",
     "benchmark",
     "bursty",
     "constant_sparsity",

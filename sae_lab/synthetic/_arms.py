@@ -84,12 +84,17 @@ def known_arms() -> tuple[list[Arm], dict[str, str]]:
     return found, left_out
 
 
+def arms() -> list[Arm]:
+    """All arms that `benchmark` trains when none are asked for, with how each comes to its L0."""
+    return known_arms()[0]
+
+
 def chosen_arms(names: Iterable[str | Arm] | None) -> tuple[list[Arm], dict[str, str]]:
     """The arms asked for, or all."""
-    arms, left_out = known_arms()
+    known, left_out = known_arms()
     if names is None:
-        return arms, left_out
-    by_name = {arm.name: arm for arm in arms}
+        return known, left_out
+    by_name = {arm.name: arm for arm in known}
     chosen = []
     for name in [names] if isinstance(names, str) else names:
         if isinstance(name, Arm):

@@ -1,0 +1,75 @@
+"""The leaderboard of all architectures on a truth of known features.
+
+    python benchmarks/ground_truth.py                                  # the mini setting, about ten minutes on one core
+    python benchmarks/ground_truth.py --write docs/ground_truth.md     # ... and put the table into the docs
+    python benchmarks/ground_truth.py --truth reference --seeds 5      # 16,384 features: many hours on a CPU
+    python benchmarks/ground_truth.py --arms TopK "VariationalTopK, learned" --steps 200
+
+Prints the table as Markdown: means over seeds ± half of the 95 % interval, arms by falling MCC. Ctrl-C ends it and
+prints what is complete.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+from pathlib import Path
+
+import torch
+
+import sae_lab as sl
+
+BEGIN, END = "<!-- leaderboard: begin -->", "<!-- leaderboard: end -->"
+
+
+def told(board: sl.synthetic.Leaderboard) -> str:
+    """The table and what has to be known to read it."""
+    plan = board.plan
+    seeds = f"{len(plan['seeds'])} seeds" if len(plan["seeds"]) > 1 else "1 seed"
+    lines = [
+        board.markdown(),
+        "",
+        f"{board.truth}; {plan['d_sae']:,} latents, wanted L0 {plan['k']}, {plan['steps']:,} steps of "
+        f"{plan['batch_size']:,} rows out of {plan['rows']:,}, scored on {plan['evaluation_rows']:,} fresh rows, {seeds}. "
+        f"sae_lab {sl.__version__}, torch {torch.__version__}, {platform.machine()}, {torch.get_num_threads()} "
+        f"thread{'s' * (torch.get_num_threads() > 1)}, {board.seconds / 60:.0f} minutes.",
+    ]
+    if board.interrupted:
+        lines += ["", "Interrupted: later seeds are missing."]
+    for name, found in board.tuned.items():
+        option = next(arm.searched for arm in sl.synthetic.arms() if arm.name == name)
+        lines += ["", f"{name}: `{option}` = {found['value']:.4g}, by search (L0 {found['l0']:.2f})."]
+    lines += ["", "Left out: " + "; ".join(f"`{name}` ({why})" for name, why in board.left_out.items()) + "."]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Run, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--truth", default="mini", help="name of a preset")
+    parser.add_argument("--arms", nargs="+", help="names of arms; by default all")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--steps", type=int)
+    parser.add_argument("--d-sae", type=int)
+    parser.add_argument("--k", type=int)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--write", type=Path, help="a Markdown file whose marked part the table replaces")
+    parser.add_argument("--save", type=Path, help="a folder for the leaderboard")
+    options = parser.parse_args()
+    page = options.write.read_text() if options.write else f"{BEGIN}{END}"
+    if BEGIN not in page or END not in page:
+        parser.error(f"{options.write} has no line {BEGIN} ... {END}")
+    torch.set_num_threads(options.threads)
+    size = {"steps": options.steps, "d_sae": options.d_sae, "k": options.k}
+    board = sl.synthetic.benchmark(options.truth, arms=options.arms, seeds=options.seeds, **size)
+    text = told(board)
+    print(f"\n{text}")
+    if options.save:
+        board.save(options.save)
+    if options.write:
+        head, rest = page.split(BEGIN)
+        options.write.write_text(f"{head}{BEGIN}\n\n{text}\n\n{END}{rest.split(END)[1]}")
+
+
+if __name__ == "__main__":
+    main()
