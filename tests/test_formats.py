@@ -258,6 +258,14 @@ def test_topk_and_batch_topk_files_without_a_configuration_are_not_guessed(tmp_p
     torch.testing.assert_close(sae.encode(theirs["x"]), theirs["z"])
 
 
+def test_k_of_an_older_file_is_read_from_its_configuration(tmp_path):
+    folder = shutil.copytree(files("dictionary_learning", "AutoEncoderTopK"), tmp_path / "sae")
+    state = torch.load(folder / "ae.pt", weights_only=True)
+    torch.save({name: tensor for name, tensor in state.items() if name not in ("k", "threshold")}, folder / "ae.pt")
+    theirs = expected("dictionary_learning", "AutoEncoderTopK")
+    torch.testing.assert_close(sl.load_sae(folder).encode(theirs["x"]), theirs["z"])
+
+
 def test_qwens_k_is_read_from_the_path_or_given(tmp_path):
     file = shutil.copy(files("plain", "qwen_L0_5"), tmp_path / "layer3.sae.pt")
     with pytest.raises(BadInput, match="give k="):

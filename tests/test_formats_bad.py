@@ -122,6 +122,7 @@ def edit(path, **changes):
         ("saelens", "topk", "cfg.json", {"architecture": "abstopk"}, BadInput, "negative"),
         ("saelens", "topk", "cfg.json", {"architecture": "matching_pursuit"}, BadInput, "pursuit"),
         ("saelens", "topk", "cfg.json", {"normalize_activations": "max"}, BadInput, "normalize_activations='max'"),
+        ("saelens", "topk", "cfg.json", {"reshape_activations": "x"}, BadInput, "reshape_activations='x' cannot"),
         (
             *("saelens", "topk", "cfg.json", {"normalize_activations": "expected_average_only_in"}),
             *(BadInput, r"activation_scaler.json with its scaling_factor is missing: give input_scale="),

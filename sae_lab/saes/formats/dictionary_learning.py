@@ -107,6 +107,8 @@ def load(path: Path, *, dict_class: str | None = None) -> SAE:
         raise BadInput(f"{file}: unknown dict_class {name!r}, expected one of {known} (tensors: {found})")
     sizes = {"d_in": trainer.get("activation_dim"), "d_sae": trainer.get("dict_size")}
     held = Held(state, file, {size: n for size, n in sizes.items() if isinstance(n, int)})
+    if "k" not in held and isinstance(trainer.get("k"), int):  # older files leave it to the configuration
+        held.tensors["k"] = trainer["k"]
     parts = CLASSES[name](held)
     architecture = parts.pop("architecture")
     facts = _facts(trainer, buffer)

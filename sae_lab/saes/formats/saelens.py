@@ -130,6 +130,8 @@ def load(path: Path, *, input_scale: float | None = None) -> SAE:
         raise BadInput(f"no saved SAE at {path}: give the folder that holds {CONFIG} and {WEIGHTS}")
     cfg = read_json(path / CONFIG, "SAE's configuration")
     _refuse_pickled_weights(path)
+    if (shape := cfg.get("reshape_activations") or "none") not in ("none", "hook_z"):  # heads side by side, as rows are
+        raise BadInput(f"{path / CONFIG}: reshape_activations={shape!r} cannot be held; known are none, hook_z")
     own = cfg_value(cfg, "sae_lab", dict, path / CONFIG) if "sae_lab" in cfg else {}
     if own.get("schema", 1) != 1:
         raise BadInput(f"{path} was saved with schema {own['schema']}, newer than this sae_lab reads: upgrade sae-lab")
