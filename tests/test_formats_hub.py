@@ -59,9 +59,7 @@ def test_an_sae_is_fetched_from_the_hub_with_nothing_else(hub):
 
 
 def test_a_repository_of_several_saes_asks_which(hub):
-    with pytest.raises(
-        BadInput, match=r"no SAE at its top: choose one with subfolder=.*'layers.3', 'layers.4'"
-    ):
+    with pytest.raises(BadInput, match=r"no SAE at its top: choose one with subfolder=.*'layers.3', 'layers.4'"):
         sl.load_sae("owner/name")
     with pytest.raises(BadInput, match=r"layers.9 holds no SAE at its top: check the name"):
         sl.load_sae("owner/name", subfolder="layers.9")
