@@ -82,6 +82,15 @@ def test_every_number_of_a_run_is_the_one_that_evaluate_gives(trained, acts):
             assert trained.runs[metric][place] == pytest.approx(expected[metric], rel=1e-9)
 
 
+def test_latents_that_are_used_little_are_counted_at_three_levels(trained, acts):
+    _, held_out = acts.split()
+    density = (trained.saes[0].encode(held_out.tensor()) > 0).double().mean(0)
+    for level in (0.1, 0.5):
+        expected = (density < level * density.mean()).double().mean().item()
+        assert trained.runs[f"under_used_{level}_share"][0] == pytest.approx(expected)
+    assert 0 < expected < 1
+
+
 def test_the_same_call_gives_the_same_comparison(acts):
     arms = {"a": [sae_of(3, 0), sae_of(3, 1)], "b": [sae_of(3, 0, 0.9, x=1), sae_of(3, 1, 0.9)]}
     one, two = (sl.compare(arms, acts, factor="lr", progress=False, draws=200) for _ in range(2))

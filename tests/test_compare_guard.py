@@ -33,8 +33,8 @@ class Began(Exception):
     pass
 
 
-def sae_of(config: sl.TopK | None = None, **metadata) -> sl.SAE:
-    W = torch.randn(16, 12, generator=torch.Generator().manual_seed(0))
+def sae_of(config: sl.TopK | None = None, weights: int = 0, **metadata) -> sl.SAE:
+    W = torch.randn(16, 12, generator=torch.Generator().manual_seed(weights))
     return sl.SAE(W, W, torch.zeros(16), torch.zeros(12), gate="topk", k=4, config=config, metadata=metadata)
 
 
@@ -163,7 +163,7 @@ def test_a_run_knows_more_than_its_saved_sae_and_both_agree(acts, tmp_path):
 
 
 def test_what_is_not_known_is_flagged_and_not_refused(acts):
-    bare, known = sae_of(), sae_of(sl.TopK(d_sae=16, k=4), seed=0, lr=1e-3)
+    bare, known = sae_of(), sae_of(sl.TopK(d_sae=16, k=4), weights=1, seed=0, lr=1e-3)
     found = _compare.candidates({"bare": bare, "known": known}, [0], None, {})
     status = {each.field: each.status for each in _compare.differences(found, ("architecture",), True)}
     assert status["lr"] == status["seeds"] == status["aux_weight"] == status["steps"] == "unknown"
@@ -171,10 +171,16 @@ def test_what_is_not_known_is_flagged_and_not_refused(acts):
         sl.compare({"bare": bare, "known": known}, acts, factor="architecture", progress=False)
 
 
+def test_the_same_weights_cannot_have_been_trained_differently(acts):
+    bare = sae_of()
+    found = _compare.candidates({"encoder": bare, "pursuit": with_pursuit(bare)}, [0], None, {})
+    assert [each.field for each in _compare.differences(found, ("inference",), True)] == ["inference"]
+
+
 def test_flagged_confounds_are_said_beside_the_result(acts, monkeypatch):
     monkeypatch.undo()
     config = sl.TopK(d_sae=16, k=4)
-    arms = {"one": sae_of(config, seed=0, lr=1e-3, steps=5), "two": sae_of(config, seed=0, lr=2e-3, steps=9)}
+    arms = {"one": sae_of(config, seed=0, lr=1e-3, steps=5), "two": sae_of(config, 1, seed=0, lr=2e-3, steps=9)}
     found = sl.compare(arms, acts, factor="lr", confounds="flag", progress=False, draws=100)
     row = found.confounds.set_index("field").loc["steps"]
     assert (row["one"], row["two"], row["declared"], row["status"]) == ("5", "9", False, "undeclared")

@@ -67,11 +67,12 @@ def differences(found: Sequence[Candidate], factor: tuple[str, ...], match: bool
     """Every field that is not known to be the same everywhere."""
     table = laid_side_by_side(found)
     architectures = {arm: values[0] for arm, values in table["architecture"].items()}
+    same = _same_weights(found)
     return [
         Difference(field, row, status)
         for field, row in table.items()
         if (status := _status(field, row, factor, match, architectures)) is not None
-        and not (status == "unknown" and field in WHERE and _same_rows(table))
+        and not (status == "unknown" and (same or (field in WHERE and _same_rows(table))))
     ]
 
 
@@ -148,6 +149,15 @@ def _declared(given: str | Sequence[str], table: dict[str, dict[str, list[Any]]]
         if name not in table:
             raise BadInput(f"factor {name!r} is nothing that these arms have: choose from {', '.join(table)}")
     return names
+
+
+def _same_weights(found: Sequence[Candidate]) -> bool:
+    """Whether all arms hold the same trained decoders, so that their training cannot have differed."""
+    held: dict[str, set[str | None]] = {}
+    for c in found:
+        held.setdefault(c.arm, set()).add(None if c.sae is None else c.sae.fingerprint)
+    first, *others = held.values()
+    return None not in first and all(each == first for each in others)
 
 
 def _same_rows(table: dict[str, dict[str, list[Any]]]) -> bool:

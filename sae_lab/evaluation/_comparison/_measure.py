@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 GROUPS = 256  # units of resampling, at most
 BATCH = 4096
+UNDER_USED_LEVELS = (0.1, 0.5)  # of the mean density L0 / d_sae: those of the errata that made the guard [T]
 
 
 @dataclass(frozen=True)
@@ -156,6 +157,10 @@ def metrics(sums: Sums, of: Units, weights: np.ndarray, model: dict[str, np.ndar
             "alive_share": sums.activity.alive_share * every,
             "under_used_share": sums.activity.under_used_share * every,
         }
+        density = sums.activity.density
+        for level in UNDER_USED_LEVELS:
+            share = (density < level * density.mean()).double().mean().item()
+            found[f"under_used_{level}_share"] = share * every
         if model is not None and sums.spliced:
             n = weights @ model["tokens"]
             clean, zero, mean = (weights @ model[name] / n for name in ("clean", "zero", "mean"))

@@ -13,14 +13,7 @@ from sae_lab.evaluation._comparison._arms import Candidate
 from sae_lab.evaluation._comparison._guard import SPARSITY, laid_side_by_side
 from sae_lab.evaluation._comparison._match import TOLERANCE, Meeting, Values, meeting, read_at
 
-OPEN = (-math.inf, math.inf)
-BOUNDS = {
-    "alive_share": (0, 1),
-    "under_used_share": (0, 1),
-    "l0": (0, math.inf),
-    "fvu": (0, math.inf),
-    "cosine": (-1, 1),
-}
+BOUNDS = {"l0": (0.0, math.inf), "fvu": (0.0, math.inf), "cosine": (-1.0, 1.0)}
 
 Done = tuple[Candidate, Values]
 
@@ -106,7 +99,7 @@ def arm_table(readings: Sequence[Reading], counts: dict[str, int], draws: int, s
     for reading in readings:
         for metric in reading.values:
             sampled = reading.sampled(metric, draws, seed)
-            low, high = np.clip(_intervals.interval(sampled), *BOUNDS.get(metric.removesuffix("_same_size"), OPEN))
+            low, high = np.clip(_intervals.interval(sampled), *_bounds(metric.removesuffix("_same_size")))
             row = (reading.arm, reading.at, metric, float(sampled[0]), float(low), float(high), len(reading.seeds))
             _append(table, (*row, counts["predictions" if _of_model(metric) else "rows"]))
     return table
@@ -155,6 +148,11 @@ def run_table(done: Sequence[Done]) -> dict[str, list[Any]]:
         )
     columns = dict.fromkeys(name for row in rows for name in row)
     return {name: [row.get(name) for row in rows] for name in columns}
+
+
+def _bounds(metric: str) -> tuple[float, float]:
+    """What a metric cannot leave, and its interval should not either."""
+    return BOUNDS.get(metric, (0.0, 1.0) if metric.endswith("_share") else (-math.inf, math.inf))
 
 
 def _of_model(metric: str) -> bool:

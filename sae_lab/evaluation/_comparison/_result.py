@@ -72,7 +72,10 @@ class Comparison(Result):
         """One row an arm and metric: arm, at, metric, mean over seeds, low, high (95 %), seeds, n.
 
         `at` says where the arm was read: at a shared L0, or at a point of its own ("k=16", "" if it has but one).
-        `n` is the number of rows, or of predictions, that the metric is over. Definitions are those of `evaluate`.
+        `n` is the number of rows, or of predictions, that the metric is over. Definitions are those of
+        `evaluate`; "under_used_0.1_share" and "under_used_0.5_share" are the shares of latents, silent ones included,
+        with a density below 0.1 and 0.5 of the mean, L0 / d_sae: unlike the alive share they do not saturate as rows
+        grow.
         """
         return _table(self.arm_table)
 

@@ -20,6 +20,8 @@ NAMES = {
     "norm_ratio": "norm ratio",
     "alive_share": "share of alive latents",
     "under_used_share": "share of under-used latents",
+    "under_used_0.1_share": "share of latents used less than 0.1 of the mean",
+    "under_used_0.5_share": "share of latents used less than 0.5 of the mean",
     "ce_increase": "CE increase",
     "loss_recovered_zero": "loss recovered (zero ablation)",
     "loss_recovered_mean": "loss recovered (mean ablation)",
