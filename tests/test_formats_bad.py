@@ -92,16 +92,18 @@ def test_a_missing_a_strange_and_a_spoilt_tensor_are_named(layout, case, cfg, co
 @pytest.mark.parametrize(("layout", "case", "cfg"), CASES, ids=["-".join(c[:2]) for c in CASES])
 def test_truncated_files_are_damaged(layout, case, cfg, copy):
     path, file = copy(layout, case)
+    known = layout
     data = file.read_bytes()
     for length in (len(data) - 200, len(data) // 2, 5, 0):
         file.write_bytes(data[:length])
-        with pytest.raises(CorruptFile, match=rf"{file.name} is damaged"):
-            sl.load_sae(path, layout)
+        for layout in (known, "auto"):
+            with pytest.raises(CorruptFile, match=rf"{file.name} is damaged"):
+                sl.load_sae(path, layout)
     file.write_bytes(data)
     if cfg:
         (path / cfg).write_text((path / cfg).read_text()[:-5])
         with pytest.raises(CorruptFile, match=rf"{cfg} is not valid JSON"):
-            sl.load_sae(path, layout)
+            sl.load_sae(path, known)
 
 
 def edit(path, **changes):

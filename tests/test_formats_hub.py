@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import shutil
+import types
 from pathlib import Path
 
 import pytest
@@ -44,7 +45,8 @@ def hub(tmp_path, monkeypatch):
                 (tmp_path / "hub" / name).write_text('{"model": "m"}')
         return str(tmp_path / "hub")
 
-    monkeypatch.setattr(huggingface_hub, "list_repo_files", lambda repo_id, revision=None: list(REPOSITORY))
+    info = types.SimpleNamespace(siblings=[types.SimpleNamespace(rfilename=name) for name in REPOSITORY])
+    monkeypatch.setattr(huggingface_hub, "model_info", lambda repo_id, revision=None: info)
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
     return asked
 
@@ -83,7 +85,7 @@ def test_without_a_network_it_says_so(hub, monkeypatch):
     def offline(*args, **kwargs):
         raise ConnectionError("no route to host")
 
-    monkeypatch.setattr(huggingface_hub, "list_repo_files", offline)
+    monkeypatch.setattr(huggingface_hub, "model_info", offline)
     with pytest.raises(Unavailable, match=r"'owner/name' is no folder here and could not be fetched.*no route to host"):
         sl.load_sae("owner/name")
 

@@ -14,6 +14,7 @@ Modules are imported when they are asked for. Folding is done nowhere but in `_r
 
 from __future__ import annotations
 
+import functools
 import importlib
 import inspect
 from pathlib import Path
@@ -69,11 +70,23 @@ def detect(path: Path | str) -> str:
     for name in FORMATS:
         if module(name).recognises(path):
             return name
+    _refuse_damaged(path)
     found = sorted(file.name for file in path.iterdir())[:12] if path.is_dir() else [path.name]
     raise BadInput(
         f"{path} is in no layout known here (found: {', '.join(found) or 'an empty folder'}); "
         f"known are {', '.join(FORMATS)}. Give the folder that holds the weights, or say format="
     )
+
+
+def _refuse_damaged(path: Path) -> None:
+    """Say of a file that no layout knows that it is damaged, where that is why."""
+    from sae_lab.saes.formats import _open
+
+    readers = {".safetensors": _open.read_safetensors, ".npz": _open.read_npz}
+    readers |= dict.fromkeys((".pt", ".pth", ".bin"), functools.partial(_open.read_pickle, mmap=True))
+    for file in sorted(path.iterdir()) if path.is_dir() else [path]:
+        if file.is_file() and file.suffix in readers:
+            readers[file.suffix](file)
 
 
 def read(path: Path | str, format: str = "auto", **options: Any) -> SAE:

@@ -28,7 +28,8 @@ def download(repo_id: str, subfolder: str | None = None, revision: str | None = 
 
     place = (subfolder or "").strip("/")
     try:
-        names = huggingface_hub.list_repo_files(repo_id, revision=revision)
+        # (to list the tree would try again for half a minute where there is no network)
+        names = [file.rfilename for file in huggingface_hub.model_info(repo_id, revision=revision).siblings or []]
         wanted = choose(names, place, repo_id)
         root = Path(huggingface_hub.snapshot_download(repo_id, revision=revision, allow_patterns=wanted))
     except BadInput:
