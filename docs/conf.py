@@ -8,7 +8,8 @@ DOCS = Path(__file__).parent
 ROOT = DOCS.parent
 sys.path[:0] = [str(ROOT), str(DOCS)]
 
-import _gallery  # noqa: E402  # found on the path set above
+import _architectures  # noqa: E402  # found on the path set above
+import _gallery  # noqa: E402  # likewise
 import _gather  # noqa: E402  # likewise
 import _tutorials  # noqa: E402  # likewise
 
@@ -36,6 +37,7 @@ STATIC = GENERATED / "static"
 STATIC.mkdir(parents=True, exist_ok=True)
 shutil.copyfile(ROOT / "sae_lab" / "widgets" / "static" / "host.js", STATIC / "sael-host.js")
 _gather.write_quickstart(ROOT, DOCS / "quickstart.ipynb")
+_architectures.write_architectures(GENERATED / "architectures.md")
 _tutorials.write_tutorials(ROOT, DOCS, STATIC)
 _gather.write_dashboard(ROOT, GENERATED / "home.json", GENERATED / "home.html")
 _gallery.write_gallery(ROOT, GENERATED / "gallery.json", GENERATED / "gallery", STATIC / "explorer.html")
