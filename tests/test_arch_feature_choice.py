@@ -55,7 +55,7 @@ def test_budgets_are_whole_rows_that_sum_to_the_places_of_the_batch():
         assert int(counts.sum()) == 4 * rows
         assert int(counts.max()) <= rows
         assert bool((counts.diff() <= 0).all())
-        assert float((counts - shares * rows).abs().max()) < 1
+        assert float((counts - shares * rows).abs().max()) < 1.001
     assert int(_zipf.whole(shares, COUNT, 4 * COUNT).min()) >= 1
     middle = (shares * COUNT > 1) & (shares < 1)
     factor = (shares / law)[middle]

@@ -3,6 +3,8 @@
 The density of the latent of rank r (1 the most frequent) is taken to be `C / (r + beta)^alpha`, except in the lower
 tail. That densities look like this but for the tail is the paper's observation on GPT-2 [T]; how the law is fitted
 here, what counts as tail and how budgets are rounded are ours [D].
+
+All is computed in float64 on the CPU, wherever the tensors are: not every device has it.
 """
 
 from __future__ import annotations
@@ -25,13 +27,13 @@ def expected(rates: Tensor) -> Tensor | None:
     rates
         (d_sae,) share of rows on which each latent fired.
     """
-    ordered, order = rates.double().sort(descending=True, stable=True)
+    ordered, order = rates.cpu().double().sort(descending=True, stable=True)
     body = ordered[: max(int(BODY * len(rates)), 1)]
     body = body[body > 0]
     if len(body) < FEWEST:
         return None
-    ranks = torch.arange(1, len(rates) + 1, dtype=torch.float64, device=rates.device)
-    tried = torch.logspace(-1, 0, SHIFTS - 1, base=2 * len(rates), dtype=torch.float64, device=rates.device)
+    ranks = torch.arange(1, len(rates) + 1, dtype=torch.float64)
+    tried = torch.logspace(-1, 0, SHIFTS - 1, base=2 * len(rates), dtype=torch.float64)
     shifts = torch.cat([tried.new_zeros(1), tried * len(rates)])
     x = (ranks[: len(body)] + shifts[:, None]).log()  # (shifts, body)
     y = body.log()
@@ -39,15 +41,16 @@ def expected(rates: Tensor) -> Tensor | None:
     slope = ((dx * dy).sum(dim=1) / dx.square().sum(dim=1).clamp_min(1e-30)).clamp(max=0)
     best = int((dy - slope[:, None] * dx).square().sum(dim=1).argmin())
     law = (y.mean() + slope[best] * ((ranks + shifts[best]).log() - x[best].mean())).exp()
-    return torch.empty_like(law).scatter_(0, order, law)
+    return torch.empty_like(law).scatter_(0, order, law).to(rates)
 
 
 def scaled(law: Tensor, total: float, least: float, most: float) -> Tensor:
     """`law` times the factor with which its entries, held between `least` and `most`, sum to `total`."""
+    given, law = law, law.cpu().double()
     if total <= least * len(law):
-        return torch.full_like(law, total / len(law))
+        return torch.full_like(given, total / len(law))
     if total >= most * len(law):
-        return torch.full_like(law, most)
+        return torch.full_like(given, most)
     low, high = 0.0, most / float(law.min().clamp_min(1e-30))
     for _ in range(200):  # halving: a float64 has no more digits than this decides
         middle = (low + high) / 2
@@ -57,7 +60,7 @@ def scaled(law: Tensor, total: float, least: float, most: float) -> Tensor:
             low = middle
         else:
             high = middle
-    return (high * law).clamp(least, most)
+    return (high * law).clamp(least, most).to(given)
 
 
 def whole(shares: Tensor, rows: int, total: int) -> Tensor:
@@ -65,10 +68,10 @@ def whole(shares: Tensor, rows: int, total: int) -> Tensor:
 
     None is more than `rows`. Equal remainders are served in the order of the latents.
     """
-    wish = shares.double() * rows
-    given = (wish + 1e-6).floor().clamp(max=rows)  # a share that was a whole number of rows stays one
+    wish = shares.cpu().double() * rows
+    given = (wish + 1e-3).floor().clamp(max=rows)  # a share that was a whole number of rows stays one
     left = total - int(given.sum())
     if left > 0:
         rest = torch.where(given < rows, wish - given, -torch.inf)
         given[rest.argsort(descending=True, stable=True)[:left]] += 1
-    return given.clamp(max=rows).long()
+    return given.clamp(max=rows).long().to(shares.device)

@@ -95,7 +95,7 @@ class FeatureChoice(MutualChoice):
         import torch
 
         start = 0.0 if self.choosing else self.k / self.d_sae
-        budgets = torch.full((self.d_sae,), start, dtype=torch.float64)
+        budgets = torch.full((self.d_sae,), start)
         return super().initial_memory(weights) | {"budgets": budgets, "floors": torch.zeros(self.d_sae)}
 
     def after_step(self, w: Weights, batch: Batch, firings: Tensor, moment: Moment) -> None:
@@ -109,9 +109,10 @@ class FeatureChoice(MutualChoice):
             return
         from sae_lab.saes import _zipf
 
-        rows, even = len(batch.x), torch.full_like(w.memory["budgets"], 1.0)
-        law = _zipf.expected(w.memory["rates"]) if self.budgets == "zipf" else even
-        budgets = _zipf.scaled(even if law is None else law, self.k * rows, self.least, rows)
+        law, rows = _zipf.expected(w.memory["rates"]) if self.budgets == "zipf" else None, len(batch.x)
+        if law is None:
+            law = torch.ones_like(w.memory["budgets"])
+        budgets = _zipf.scaled(law, self.k * rows, self.least, rows)
         w.memory["budgets"].copy_(budgets / rows)
         w.memory["underused"].zero_()
 
