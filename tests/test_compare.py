@@ -143,9 +143,25 @@ def test_frontiers_that_do_not_meet_are_not_extrapolated(acts):
     assert len(found.differences) == 0
     assert len(found.runs) == 4
     assert found.sentence.startswith("Nothing is said about FVU, because the arms share no L0")
-    assert "add a point to a with an L0 of at least" in found.trouble
+    assert found.trouble.startswith("L0 1.37 is not reached by b (L0 4.8")
+    assert "nothing is extrapolated: give b a point at or below it (k or target_l0 that low" in found.trouble
     at = sl.compare({"a": arms["a"], "b": [with_pursuit(sae_of(2, 0))]}, acts, match=30, progress=False, draws=100)
-    assert "L0 30 lies outside" in at.trouble
+    assert "L0 30 is not reached by a" in at.trouble
+    assert "give a and b a point at or above it (k or target_l0 that high" in at.trouble
+
+
+def test_an_arm_that_reaches_no_shared_l0_is_left_out_and_the_others_are_compared(acts):
+    arms = {
+        "a": [sae_of(k, 0) for k in (2, 5)],
+        "b": [with_pursuit(sae_of(k, 0)) for k in (2, 6)],
+        "far": with_pursuit(sae_of(12, 0)),
+    }
+    found = sl.compare(arms, acts, progress=False, draws=100)
+    assert 2 < found.l0 < 5
+    assert set(found.differences["arm"]) == {"b"}
+    assert found.frame.query("arm == 'far' and metric == 'l0'")["mean"].item() > 8
+    assert "give far a point at or below it" in found.sentence
+    assert "far is left out of the differences" in found.sentence
 
 
 def test_interpolation_hits_the_points_and_stays_between_them():

@@ -16,6 +16,7 @@ from sae_lab.evaluation._comparison import _predictions, _readings
 from sae_lab.evaluation._comparison._arms import Candidate, candidates, needs_training
 from sae_lab.evaluation._comparison._describe import check_training
 from sae_lab.evaluation._comparison._guard import SPARSITY, Difference, differences, refuse, settle, told
+from sae_lab.evaluation._comparison._match import Meeting
 from sae_lab.evaluation._comparison._measure import Sums, Units, measure, metrics, units
 from sae_lab.evaluation._comparison._result import Comparison
 from sae_lab.evaluation._inputs import check_counts, check_inputs
@@ -153,11 +154,13 @@ def compare(
     done, saes, shared, interrupted = _work(found, train_on, rows, of, model, sequences, training, progress, same_size)
     weights = of.drawn(draws, seed)
     measured = [(candidate, _values(sums, of, weights, shared)) for candidate, *sums in done]
-    meeting = _readings.place(measured, wanted) if matched else None
-    l0 = meeting.l0 if meeting is not None else math.nan
+    meeting = _readings.place(measured, wanted, baseline) if matched else Meeting(math.nan)
+    l0 = meeting.l0
     single = len({(c.arm, c.point) for c, _ in measured}) == len({c.arm for c, _ in measured})
-    readings = _readings.read(measured, l0)
-    comparable = not (matched and math.isnan(l0)) or single
+    readings = _readings.read(measured, l0, meeting.out)
+    comparable = [each for each in readings if each.arm not in meeting.out]
+    if matched and math.isnan(l0) and not single:
+        comparable = []
     counts = {"rows": len(rows), "predictions": int(shared["tokens"].sum()) if shared else 0}
     return Comparison(
         arms=list(arms),
@@ -166,7 +169,7 @@ def compare(
         match="l0" if matched else None,
         l0=l0,
         interpolated=not single,
-        trouble=meeting.trouble if meeting is not None else "",
+        trouble=meeting.trouble,
         n_rows=len(rows),
         n_documents=of.n_documents if of.known else 0,
         n_predictions=counts["predictions"],
@@ -175,7 +178,7 @@ def compare(
         interrupted=interrupted,
         sparsity_is_factor=bool(SPARSITY & set(about)),
         arm_table=_readings.arm_table(readings, counts, draws, seed),
-        difference_table=_readings.difference_table(readings if comparable else [], baseline, draws, seed),
+        difference_table=_readings.difference_table(comparable, baseline, draws, seed),
         run_table=_readings.run_table(measured),
         confound_table=_confounds(differing, list(arms)),
         saes=tuple(saes),

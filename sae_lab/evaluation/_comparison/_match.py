@@ -18,42 +18,67 @@ Values = dict[str, np.ndarray]  # metric -> (draws,)
 
 
 class Meeting(NamedTuple):
-    """At which L0 all arms can be read."""
+    """At which L0 arms can be read."""
 
     l0: float
     """NaN where there is none."""
-    trouble: str
-    """Why there is none, and what would help; "" where there is."""
+    out: tuple[str, ...] = ()
+    """The arms that do not reach it."""
+    trouble: str = ""
+    """What is wrong, and what would help; "" where nothing is."""
 
 
-def meeting(ranges: dict[str, tuple[float, float]], wanted: float | None) -> Meeting:
+def meeting(ranges: dict[str, tuple[float, float]], wanted: float | None, baseline: str) -> Meeting:
     """The L0 at which to compare, given each arm's lowest and highest L0.
 
     An arm of a single point counts as reaching `TOLERANCE` around it. Without a wish it is the geometric middle of
-    what all arms cover.
+    what the arms cover: all of them, or as many as can be together with the baseline.
     """
     slack = math.sqrt(1 + TOLERANCE)
     reach = {arm: (low / slack, high * slack) if low == high else (low, high) for arm, (low, high) in ranges.items()}
-    low_arm, high_arm = max(reach, key=lambda a: reach[a][0]), min(reach, key=lambda a: reach[a][1])
-    low, high = reach[low_arm][0], reach[high_arm][1]
-    if low > high:
-        return Meeting(
-            math.nan,
-            f"the L0 of {high_arm} ends at {ranges[high_arm][1]:.3g}, that of {low_arm} begins at "
-            f"{ranges[low_arm][0]:.3g}, and nothing is extrapolated: add a point to {high_arm} with an L0 of at least "
-            f"{ranges[low_arm][0]:.3g}, or to {low_arm} with one of at most {ranges[high_arm][1]:.3g} "
-            f"(k and target_l0 set it, a lower l1 raises it)",
-        )
-    if wanted is not None and not low <= wanted <= high:
-        narrow = low_arm if wanted < low else high_arm
-        edge = ranges[narrow][0 if wanted < low else 1]
-        return Meeting(
-            math.nan,
-            f"L0 {wanted:g} lies outside what {narrow} covers, which {'begins' if wanted < low else 'ends'} at "
-            f"{edge:.3g}, and nothing is extrapolated: choose an L0 from {low:.3g} to {high:.3g}, or add a point "
-            f"to {narrow} with an L0 {'below' if wanted < low else 'above'} {wanted:g}",
-        )
-    return Meeting(wanted if wanted is not None else math.sqrt(low * high), "")
+
+    def covering(l0: float) -> list[str]:
+        return [arm for arm, (low, high) in reach.items() if low <= l0 <= high]
+
+    l0 = wanted
+    if l0 is None:
+        edges = sorted(edge for own in reach.values() for edge in own)
+        met = covering(max(edges, key=lambda edge: (baseline in covering(edge), len(covering(edge)))))
+        l0 = math.sqrt(max(reach[arm][0] for arm in met) * min(reach[arm][1] for arm in met))
+    out = tuple(arm for arm in ranges if arm not in covering(l0))
+    if not out:
+        return Meeting(l0)
+    if baseline not in out and len(out) < len(ranges) - 1:
+        return Meeting(l0, out, _advice(ranges, out, l0) + _left(out))
+    # nothing to compare the baseline with: what is missing is told from where it is
+    low, high = ranges[baseline]
+    place = wanted if wanted is not None else math.sqrt(low * high)
+    return Meeting(math.nan, out, _advice(ranges, tuple(a for a in ranges if a not in covering(place)), place))
+
+
+def _advice(ranges: dict[str, tuple[float, float]], out: tuple[str, ...], l0: float) -> str:
+    """Which arms do not reach `l0`, and which point each of them needs."""
+    spans = _listed(tuple(f"{arm} ({_span(*ranges[arm])})" for arm in out))
+    below = tuple(arm for arm in out if ranges[arm][0] > l0)
+    above = tuple(arm for arm in out if ranges[arm][1] < l0)
+    needs = [f"give {_listed(below)} a point at or below it (k or target_l0 that low, or a larger l1)"] if below else []
+    needs += (
+        [f"give {_listed(above)} a point at or above it (k or target_l0 that high, or a smaller l1)"] if above else []
+    )
+    return f"L0 {l0:.3g} is not reached by {spans}, and nothing is extrapolated: {', and '.join(needs)}"
+
+
+def _left(out: tuple[str, ...]) -> str:
+    return f"; {_listed(out)} {'is' if len(out) == 1 else 'are'} left out of the differences"
+
+
+def _span(low: float, high: float) -> str:
+    return f"L0 {low:.3g}" if low == high else f"L0 {low:.3g} to {high:.3g}"
+
+
+def _listed(words: tuple[str, ...]) -> str:
+    *most, last = words
+    return f"{', '.join(most)} and {last}" if most else last
 
 
 def read_at(points: list[Values], l0: float) -> Values:

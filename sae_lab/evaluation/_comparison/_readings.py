@@ -49,7 +49,7 @@ def labels(found: Sequence[Candidate]) -> dict[tuple[str, int], str]:
     }
 
 
-def place(done: Sequence[Done], wanted: float | None) -> Meeting:
+def place(done: Sequence[Done], wanted: float | None, baseline: str) -> Meeting:
     """The L0 at which all arms can be read, by the means over seeds of each point."""
     points: dict[str, dict[int, list[float]]] = {}
     for candidate, values in done:
@@ -60,21 +60,19 @@ def place(done: Sequence[Done], wanted: float | None) -> Meeting:
         if len(own) > 1:  # every seed's frontier has to reach the common L0, not only their mean
             ranges[arm] = (min(map(max, own.values())), max(map(min, own.values())))
     if any(len(own) > 1 for own in means.values()):
-        return meeting(ranges, wanted)
+        return meeting(ranges, wanted, baseline)
     # nothing to interpolate: are they close enough as they are?
     low, high = min(r[0] for r in ranges.values()), max(r[1] for r in ranges.values())
     slack = 1 + TOLERANCE
     if high <= low * slack and (wanted is None or low / slack <= wanted <= high * slack):
-        return Meeting(math.sqrt(low * high), "")
-    return Meeting(
-        math.nan,
-        f"the L0s are {', '.join(f'{r[0]:.3g} ({arm})' for arm, r in ranges.items())}; give each arm several points "
-        f"(a few k or l1) around the same L0, and they are interpolated",
-    )
+        return Meeting(math.sqrt(low * high))
+    l0s = ", ".join(f"{r[0]:.3g} ({arm})" for arm, r in ranges.items())
+    advice = "give each arm several points (a few k or l1) around the same L0, and they are interpolated"
+    return Meeting(math.nan, trouble=f"the L0s are {l0s}; {advice}")
 
 
-def read(done: Sequence[Done], l0: float) -> list[Reading]:
-    """Each arm at `l0`, seed by seed; with NaN each point of each arm as it is."""
+def read(done: Sequence[Done], l0: float, out: Sequence[str] = ()) -> list[Reading]:
+    """Each arm at `l0`, seed by seed; with NaN, or where it is `out`, each of its points as it is."""
     names = labels([candidate for candidate, _ in done])
     by_arm: dict[str, dict[int, dict[int, Values]]] = {}
     for candidate, values in done:
@@ -82,7 +80,7 @@ def read(done: Sequence[Done], l0: float) -> list[Reading]:
         own[candidate.seed if candidate.seed is not None else -1 - len(own)] = values
     found = []
     for arm, points in by_arm.items():
-        if math.isnan(l0):
+        if math.isnan(l0) or arm in out:
             for point, own in points.items():
                 found.append(Reading(arm, names[arm, point], tuple(own), _stacked(list(own.values()))))
             continue

@@ -52,7 +52,7 @@ def caveats(comparison: Comparison) -> list[str]:
     if comparison.interrupted:
         found.append("the work was interrupted, and this is what was complete")
     if comparison.trouble:
-        found.append(f"L0 is not matched: {comparison.trouble}")
+        found.append(("L0 is not matched: " if math.isnan(comparison.l0) else "") + comparison.trouble)
     status = comparison.confounds
     confounded = list(status["field"][status["status"] == "undeclared"])
     if confounded:
