@@ -218,5 +218,10 @@ def test_arms_that_do_not_suit_the_rows_or_repeat_themselves_are_refused(acts):
         sl.compare({"a": sae, "b": with_pursuit(sae)}, torch.zeros(50, 7) + torch.randn(50, 7), progress=False)
     with pytest.raises(BadInput, match="same options and the same seed 0"):
         sl.compare({"a": [sae, sae], "b": with_pursuit(sae)}, acts, progress=False)
+    config = {"a": sl.TopK(d_sae=16, k=4), "b": sl.BatchTopK(d_sae=16, k=4)}
+    with pytest.raises(BadInput, match="held_out shares rows"):
+        sl.compare(config, acts.view(range(300)), held_out=acts.view(range(250, 400)), progress=False)
+    with pytest.raises(Began):
+        sl.compare(config, acts.view(range(300)), held_out=acts.view(range(300, 400)), progress=False)
     with pytest.raises(BadInput, match="all arms are trained"):
         sl.compare({"a": sae, "b": with_pursuit(sae)}, acts, steps=5, progress=False)

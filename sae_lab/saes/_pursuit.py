@@ -36,8 +36,8 @@ def with_pursuit(sae: SAE, k: int | None = None) -> SAE:
     """The SAE with its encoder replaced by gradient pursuit: latents are chosen against the decoder.
 
     It is an SAE like any other for `evaluate`, `profile` and `compare`; its weights are copied. Each row costs as many
-    products with the whole decoder as it gets latents. Latents that the encoder never uses are used as well. No format
-    has room for it: save the SAE itself, and call this on what is loaded.
+    products with the whole decoder as it gets latents. Latents that the encoder never uses are used as well. Only our
+    own layout of files holds it.
 
     Parameters
     ----------

@@ -140,6 +140,9 @@ def compare(
     if to_train and held_out is None:
         train_on, rows = acts.split(seed=seed)
 
+    if train_on is not None and held_out is not None and _overlap(train_on, rows):
+        raise BadInput("held_out shares rows with the rows to train on: split them, rest, held_out = acts.split()")
+
     found = candidates(arms, numbers, train_on, training)
     about, matched = settle(found, factor, match is not None)
     differing = differences(found, about, matched)
@@ -245,6 +248,14 @@ def _until_interrupted() -> Iterator[_State]:
         yield state
     except KeyboardInterrupt:
         state.interrupted = True
+
+
+def _overlap(one: Activations, other: Activations) -> bool:
+    """Whether two sets are views of one store with rows in common."""
+    if one._source is not other._source and (one._identity is None or one._identity != other._identity):
+        return False
+    mine, theirs = (acts._store_rows(np.arange(len(acts))) for acts in (one, other))
+    return bool(np.isin(mine, theirs).any())
 
 
 def _values(
