@@ -26,20 +26,22 @@ def told(board: sl.synthetic.Leaderboard) -> str:
     """The table and what has to be known to read it."""
     plan = board.plan
     seeds = f"{len(plan['seeds'])} seeds" if len(plan["seeds"]) > 1 else "1 seed"
+    threads = torch.get_num_threads()
+    machine = f"{platform.machine()}, {threads} thread{'s' * (threads > 1)}, {board.seconds / 60:.0f} minutes"
     lines = [
         board.markdown(),
         "",
         f"{board.truth}; {plan['d_sae']:,} latents, wanted L0 {plan['k']}, {plan['steps']:,} steps of "
-        f"{plan['batch_size']:,} rows out of {plan['rows']:,}, scored on {plan['evaluation_rows']:,} fresh rows, {seeds}. "
-        f"sae_lab {sl.__version__}, torch {torch.__version__}, {platform.machine()}, {torch.get_num_threads()} "
-        f"thread{'s' * (torch.get_num_threads() > 1)}, {board.seconds / 60:.0f} minutes.",
+        f"{plan['batch_size']:,} rows out of {plan['rows']:,}, scored on {plan['evaluation_rows']:,} fresh rows, "
+        f"{seeds}. sae_lab {sl.__version__}, torch {torch.__version__}, {machine}.",
     ]
     if board.interrupted:
         lines += ["", "Interrupted: later seeds are missing."]
     for name, found in board.tuned.items():
         option = next(arm.searched for arm in sl.synthetic.arms() if arm.name == name)
         lines += ["", f"{name}: `{option}` = {found['value']:.4g}, by search (L0 {found['l0']:.2f})."]
-    lines += ["", "Left out: " + "; ".join(f"`{name}` ({why})" for name, why in board.left_out.items()) + "."]
+    if board.left_out:
+        lines += ["", "Left out: " + "; ".join(f"`{name}` ({why})" for name, why in board.left_out.items()) + "."]
     return "\n".join(lines)
 
 

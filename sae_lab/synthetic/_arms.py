@@ -49,7 +49,7 @@ ARMS = (
     Arm("TopK", "topk", {"k": "k"}),
     Arm("BatchTopK", "batch_topk", {"k": "k"}),
     Arm("Matryoshka", "matryoshka", {"k": "k"}),
-    Arm("ReLU", "relu", searched="l1", start=0.5),
+    Arm("ReLU", "relu", {"target_l0": "k"}),
     Arm("PAnneal", "p_anneal", {"target_l0": "k"}),
     Arm("Gated", "gated", {"target_l0": "k"}),
     Arm("JumpReLU", "jumprelu", {"target_l0": "k"}),

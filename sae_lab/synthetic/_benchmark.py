@@ -50,7 +50,7 @@ def benchmark(
     evaluation_rows: int | None = None,
     seeds: int = 3,
     seed: int = 0,
-    rounds: int = 31,
+    rounds: int = 61,
     progress: bool = True,
 ) -> Leaderboard:
     """Train every architecture on a truth and rank them by what they recover.
