@@ -54,61 +54,83 @@ class Loop:
         self.lines: list[dict[str, Any]] = []
         self.latest: dict[str, Any] = {}
         self._seconds_before = 0.0  # spent by the processes that this one resumes
-        self._began = time.monotonic()
-        self._first_step = state.step
         self._ended: float | None = None
+        self.begin()
         self._lock = threading.RLock()  # held during a step
         self._visitors: list[object] = []  # who wants the lock between steps; the loop lets them in first
 
     def run(self, tell: Callable[[], None]) -> bool:
         """Do the steps that are left; True when all are done, False when asked to stop."""
-        state, settings = self.state, self.state.settings
-        self._began, self._first_step = time.monotonic(), state.step
-        told = saved = marked = time.monotonic()
-        marked_step = state.step
+        settings = self.state.settings
+        self.begin()
         try:
-            if state.step < settings.steps:
-                stream = self.acts.batches(settings.batch_size, seed=settings.seed, epochs=None, skip=state.step)
-                for x in stream:
+            if not self.done:
+                for x in self.acts.batches(settings.batch_size, seed=settings.seed, epochs=None, skip=self.state.step):
                     if self.stop_asked.is_set():
                         break
-                    self._check(x)
-                    with self._turn():
-                        lr = learning_rate(state.step, settings)
-                        seen = state.advance(x)
-                    now = time.monotonic()
-                    last = state.step == settings.steps
-                    if log := (state.step % settings.log_every == 0 or last):
-                        rate = (state.step - marked_step) * settings.batch_size / max(now - marked, 1e-9)
-                        marked, marked_step = now, state.step
-                        self._measure(seen, lr, rate)
-                        self.lines.append(self.latest)
-                    if now - told >= TELL_EVERY:
-                        if not log:
-                            self._measure(seen, lr, self._rate())
-                        tell()
-                        told = now
-                    if last:
+                    self.take(x, tell)
+                    if self.done:
                         break
-                    if self._save_due(now - saved):
-                        self._measure(seen, lr, self._rate())  # a diverged state must not replace a good one
-                        self.save()
-                        saved = time.monotonic()
-            finished = state.step >= settings.steps
-            if self.checkpoint is not None:
-                self.save()  # before the calibration, which a resumed run repeats
-            with self._turn():
-                state.calibrate(self.acts, **({} if finished else {"rows": QUICK_CALIBRATION}))
-            return finished
+            return self.finish()
         except SaeLabError as error:
-            # a bad row, a corrupt file: the weights are good; but not after divergence, and not on a full disk
-            if self.checkpoint is not None and not isinstance(error, Diverged | Unavailable):
-                self.save()
+            self.rescue(error)
             raise
         finally:
-            self._ended = time.monotonic()
-            if self.checkpoint is not None:
-                self.checkpoint.close()
+            self.close()
+
+    @property
+    def done(self) -> bool:
+        """Whether all steps are done."""
+        return self.state.step >= self.state.settings.steps
+
+    def begin(self) -> None:
+        """Start the clocks."""
+        now = time.monotonic()
+        self._began, self._first_step = now, self.state.step
+        self._told = self._saved = self._marked = now
+        self._marked_step = self.state.step
+
+    def take(self, x: Tensor, tell: Callable[[], None]) -> None:
+        """One step on raw rows, and what is due after it: a line of history, a word to listeners, a checkpoint."""
+        state, settings = self.state, self.state.settings
+        self._check(x)
+        with self._turn():
+            lr = learning_rate(state.step, settings)
+            seen = state.advance(x)
+        now = time.monotonic()
+        if log := (state.step % settings.log_every == 0 or self.done):
+            rate = (state.step - self._marked_step) * settings.batch_size / max(now - self._marked, 1e-9)
+            self._marked, self._marked_step = now, state.step
+            self._measure(seen, lr, rate)
+            self.lines.append(self.latest)
+        if now - self._told >= TELL_EVERY:
+            if not log:
+                self._measure(seen, lr, self._rate())
+            tell()
+            self._told = now
+        if not self.done and self._save_due(now - self._saved):
+            self._measure(seen, lr, self._rate())  # a diverged state must not replace a good one
+            self.save()
+            self._saved = time.monotonic()
+
+    def finish(self) -> bool:
+        """Write the last checkpoint and set the inference threshold; whether all steps were done."""
+        if self.checkpoint is not None:
+            self.save()  # before the calibration, which a resumed run repeats
+        with self._turn():
+            self.state.calibrate(self.acts, **({} if self.done else {"rows": QUICK_CALIBRATION}))
+        return self.done
+
+    def rescue(self, error: SaeLabError) -> None:
+        """Keep what was learned before an error: a bad row, a corrupt file. Not after divergence or on a full disk."""
+        if self.checkpoint is not None and not isinstance(error, Diverged | Unavailable):
+            self.save()
+
+    def close(self) -> None:
+        """Stop the clock and let others write to the checkpoint's folder."""
+        self._ended = time.monotonic()
+        if self.checkpoint is not None:
+            self.checkpoint.close()
 
     def sae(self) -> SAE:
         """The SAE as it is between two steps."""
