@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import shutil
+import types
 from pathlib import Path
 
 import pytest
@@ -104,6 +105,19 @@ def test_the_table_of_formats_says_what_is():
         assert told == found, name
     for option, name in [(row[0].strip("`"), row[1].strip("`")) for row in rows if len(row) == 3]:
         assert option in inspect.signature(formats.module(name).load).parameters
+
+
+def test_a_save_that_every_object_has_makes_no_layout_writable(monkeypatch):
+    """A tracing library gives one to all objects, modules too."""
+
+    class Traced(types.ModuleType):
+        def save(self):
+            return self
+
+    monkeypatch.setattr(formats, "module", Traced)
+    assert formats.writable() == []
+    with pytest.raises(BadInput, match="reads openai but does not write it"):
+        formats.write(our_sae("relu"), Path("never"), "openai")
 
 
 def test_options_that_a_layout_does_not_know_are_refused(tmp_path):

@@ -53,7 +53,12 @@ def module(name: str) -> ModuleType:
 
 def writable() -> list[str]:
     """Names of the layouts that we write."""
-    return [name for name in FORMATS if hasattr(module(name), "save")]
+    return [name for name in FORMATS if _writes(module(name))]
+
+
+def _writes(layout: ModuleType) -> bool:
+    # what the module itself defines: nnsight gives every object a `save` once it traces
+    return "save" in vars(layout)
 
 
 def detect(path: Path | str) -> str:
@@ -105,7 +110,7 @@ def read(path: Path | str, format: str = "auto", **options: Any) -> SAE:
 def write(sae: SAE, path: Path | str, format: str = "sae_lab", **options: Any) -> Path:
     """Write `sae` to `path`; BadInput where the layout cannot hold it, naming those that can."""
     layout = module(format)
-    if not hasattr(layout, "save"):
+    if not _writes(layout):
         raise BadInput(f"sae_lab reads {format} but does not write it; it writes {', '.join(writable())}")
     if reason := layout.refuses(sae):
         able = [name for name in writable() if module(name).refuses(sae) is None]
