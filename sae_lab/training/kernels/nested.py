@@ -44,17 +44,17 @@ class NestedKernel(SparseKernel):
             decoded = _weighted_sums(self.weights.W_dec, pairs.latents[order], starts, values)
         errors = decoded.detach().view(count, rows, width)  # turned in place into errors, then into gradients
         alone, *shares = self._shares
-        loss = alone * torch.linalg.vector_norm(target).square()
+        loss = alone * _squared(target)
         errors[0] -= target
         for g in range(count):
             if g:
                 errors[g] += errors[g - 1]
-            loss = loss + shares[g] * torch.linalg.vector_norm(errors[g]).square()
+            loss = loss + shares[g] * _squared(errors[g])
         last = errors[-1].clone()
-        for g in reversed(range(count)):
-            errors[g] *= 2.0 * shares[g] / target.numel()
-            if g + 1 < count:
-                errors[g] += errors[g + 1]
+        factors = [2.0 * share / target.numel() for share in shares]
+        errors[-1] *= factors[-1]
+        for g in reversed(range(count - 1)):
+            torch.add(errors[g + 1], errors[g], alpha=factors[g], out=errors[g])
         (d_sorted,) = torch.autograd.grad(decoded, values, errors.view(count * rows, width))
         d_bias = errors[0].sum(dim=0).sub_(target.sum(dim=0), alpha=2.0 * alone / target.numel())
         return Decoded(
@@ -65,3 +65,7 @@ class NestedKernel(SparseKernel):
             torch.empty_like(bags).index_copy_(0, order, bags),
             d_bias,
         )
+
+
+def _squared(x: Tensor) -> Tensor:
+    return torch.dot(x.reshape(-1), x.reshape(-1))
