@@ -76,6 +76,18 @@ def test_several_saes_share_the_clean_run_and_beta_0_is_topk(tiny_model, acts, s
     assert same.loc["gradient", "fvu"] == pytest.approx(same.loc["topk", "fvu"], rel=1e-6)
 
 
+def test_the_usual_metrics_leave_the_gradients_aside(tiny_model, acts, sae):
+    joined, plain = (
+        sl.evaluate(sae, one, tiny_model, max_tokens=500, progress=False)["value"]
+        for one in (acts.with_gradients(), acts)
+    )
+    np.testing.assert_allclose(joined.to_numpy(), plain.to_numpy(), rtol=1e-5)
+    arms = {"topk": sl.GradientSAE(d_sae=64, k=4, beta=0.0), "g-SAE": sl.GradientSAE(d_sae=64, k=4, beta=1.0)}
+    options = {"steps": 20, "batch_size": 128, "max_tokens": 500, "progress": False}
+    found = sl.compare(arms, acts.with_gradients(), model=tiny_model, factor="beta", seeds=2, **options)
+    assert {"topk", "g-SAE"} <= set(found.frame.reset_index().astype(str).to_numpy().ravel())
+
+
 def test_rows_cut_out_of_their_sequences_do_not_go_through_the_model(tiny_model, acts, sae):
     with pytest.raises(BadInput, match="as a whole"):
         sl.evaluate_selection(sae, acts.view(np.flatnonzero(acts.positions != 2)), tiny_model, progress=False)

@@ -38,6 +38,8 @@ def splice_of(sae: SAE, acts: Activations) -> Splice:
     if layout.input != layout.target:
         read, target = (str(source["site"]) for source in acts.sources)
         return Splice(target, read)
+    if layout.side is not None:  # gradients stand beside the rows
+        return Splice(str(acts.sources[0]["site"]), None)
     if len(acts.sources) > 1:
         raise BadInput("a crosscoder reconstructs several sources, not one site: evaluate it on rows, without a model")
     return Splice(str(acts.site), None)

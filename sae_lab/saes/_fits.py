@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sae_lab._errors import Mismatch
 from sae_lab.saes._weights import Layout
@@ -40,7 +40,8 @@ def check_fits(sae: SAE, acts: Activations) -> None:
 def columns(sae: SAE, acts: Activations) -> Layout:
     """Which columns of these activations the SAE reads and which it reconstructs; refuse what it was not made for.
 
-    A transcoder needs `sl.join({"input": ..., "target": ...})`; every other SAE reads and reconstructs all columns.
+    A transcoder needs `sl.join({"input": ..., "target": ...})`; every other SAE reads and reconstructs all columns,
+    but for the gradients in `acts.with_gradients()`.
 
     Raises
     ------
@@ -49,6 +50,10 @@ def columns(sae: SAE, acts: Activations) -> Layout:
     """
     target = sae.metadata.get("target")
     if target is None and sae.d_out == sae.d_in:
+        names = [source["name"] for source in acts.sources]
+        if names == ["x", "gradient"] and acts.d_in == 2 * sae.d_in:
+            _check_source(sae.metadata, acts.sources[0], "this SAE reads")
+            return Layout(slice(0, sae.d_in), slice(0, sae.d_in), slice(sae.d_in, acts.d_in))
         check_fits(sae, acts)
         return Layout(slice(0, acts.d_in), slice(0, acts.d_in))
     wanted = [(sae.metadata, sae.d_in, "reads"), (target or {}, sae.d_out, "reconstructs")]
@@ -59,10 +64,14 @@ def columns(sae: SAE, acts: Activations) -> Layout:
             f"sl.join({{'input': acts_in, 'target': acts_out}})"
         )
     for (known, _, verb), source in zip(wanted, acts.sources, strict=True):
-        for key in ("model", "site"):
-            if known.get(key) and source[key] and known[key] != source[key]:
-                raise Mismatch(f"this transcoder {verb} {key} {known[key]!r}, {source['name']!r} is of {source[key]!r}")
+        _check_source(known, source, f"this transcoder {verb}")
     return Layout(slice(0, sae.d_in), slice(sae.d_in, sae.d_in + sae.d_out))
+
+
+def _check_source(known: dict[str, Any], source: dict[str, Any], who: str) -> None:
+    for key in ("model", "site"):
+        if known.get(key) and source[key] and known[key] != source[key]:
+            raise Mismatch(f"{who} {key} {known[key]!r}, {source['name']!r} is of {source[key]!r}")
 
 
 def check_same_place(one: SAE, other: SAE, otherwise: str) -> None:
