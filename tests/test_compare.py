@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import sae_lab as sl
-from sae_lab._errors import BadInput, CorruptFile
+from sae_lab._errors import BadInput, CorruptFile, SaeLabError
 from sae_lab.evaluation._comparison import _compare, _intervals, _match
 from sae_lab.saes import with_pursuit
 
@@ -244,6 +244,20 @@ def test_ctrl_c_leaves_what_is_complete(acts, monkeypatch):
     assert found.runs[["arm", "seed"]].to_numpy().tolist() == [["a", 0], ["b", 0], ["a", 1], ["b", 1]]
     assert "the work was interrupted" in found.sentence
     assert len(found.differences)
+
+
+def test_a_training_that_fails_loses_nothing_that_was_trained(acts, monkeypatch):
+    def train(config, *rest, **options):
+        if config.architecture == "batch_topk":
+            raise SaeLabError("diverged")
+        return plain(config, *rest, **options)
+
+    plain = _compare.train
+    monkeypatch.setattr(_compare, "train", train)
+    arms = {"a": sl.TopK(d_sae=48, k=3), "b": sl.BatchTopK(d_sae=48, k=3)}
+    with pytest.raises(SaeLabError, match="diverged") as caught:
+        sl.compare(arms, acts, **TRAINING)
+    assert [sae.architecture for sae in caught.value.saes] == ["topk"]
 
 
 def test_a_model_adds_what_predictions_lose(tiny_model, tiny_texts):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from sae_lab._errors import BadInput, Mismatch
+from sae_lab._errors import BadInput, Mismatch, SaeLabError
 from sae_lab._progress import Progress
 from sae_lab.evaluation._comparison import _predictions, _readings
 from sae_lab.evaluation._comparison._arms import Candidate, candidates, needs_training
@@ -108,6 +108,8 @@ def compare(
         The arms differ in more than the factor, or an argument makes no sense; nothing was computed.
     Mismatch
         SAEs, activations and model do not belong together.
+    SaeLabError
+        A training failed (it diverged, say); the SAEs that were complete are in the error's `.saes`.
 
     Notes
     -----
@@ -208,7 +210,11 @@ def _work(
             if candidate.config is not None:
                 assert train_on is not None
                 assert candidate.seed is not None
-                run = train(candidate.config, train_on, seed=candidate.seed, progress=progress, **training)
+                try:
+                    run = train(candidate.config, train_on, seed=candidate.seed, progress=progress, **training)
+                except SaeLabError as error:
+                    error.saes = tuple(saes)  # type: ignore[attr-defined]  # what is trained stays within reach
+                    raise
                 if run.status != "finished":
                     raise KeyboardInterrupt
                 sae = run.sae
