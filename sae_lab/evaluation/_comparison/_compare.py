@@ -10,16 +10,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from sae_lab._errors import BadInput, Mismatch, SaeLabError
+from sae_lab._errors import BadInput, SaeLabError
 from sae_lab._progress import Progress
 from sae_lab.evaluation._comparison import _predictions, _readings
 from sae_lab.evaluation._comparison._arms import Candidate, candidates, needs_training
+from sae_lab.evaluation._comparison._checks import check_rows, overlap, seed_numbers, wanted_l0
 from sae_lab.evaluation._comparison._describe import check_training
 from sae_lab.evaluation._comparison._guard import SPARSITY, Difference, differences, refuse, settle, told
 from sae_lab.evaluation._comparison._match import Meeting
 from sae_lab.evaluation._comparison._measure import Sums, Units, measure, metrics, units
 from sae_lab.evaluation._comparison._result import Comparison
-from sae_lab.evaluation._inputs import check_counts, check_inputs
+from sae_lab.evaluation._inputs import check_counts
 from sae_lab.training import train
 
 if TYPE_CHECKING:
@@ -125,8 +126,8 @@ def compare(
     check_counts(1, max_tokens=max_tokens)
     check_counts(100, draws=draws)
     check_counts(0, seed=seed)
-    wanted = _wanted(match)
-    numbers = _numbers(seeds)
+    wanted = wanted_l0(match)
+    numbers = seed_numbers(seeds)
     to_train = needs_training(arms)
     baseline = next(iter(arms)) if baseline is None else baseline
     if baseline not in arms:
@@ -142,7 +143,7 @@ def compare(
     if to_train and held_out is None:
         train_on, rows = acts.split(seed=seed)
 
-    if train_on is not None and held_out is not None and _overlap(train_on, rows):
+    if train_on is not None and held_out is not None and overlap(train_on, rows):
         raise BadInput("held_out shares rows with the rows to train on: split them, rest, held_out = acts.split()")
 
     found = candidates(arms, numbers, train_on, training)
@@ -150,7 +151,7 @@ def compare(
     differing = differences(found, about, matched)
     if confounds == "refuse":
         refuse(differing, about)
-    target = _check_rows(found, rows, model)
+    target = check_rows(found, rows, model)
     of = units(rows, target)
     sequences = _predictions.chosen(rows, of, max_tokens, seed) if model is not None else []
     if model is not None and not sequences:
@@ -256,14 +257,6 @@ def _until_interrupted() -> Iterator[_State]:
         state.interrupted = True
 
 
-def _overlap(one: Activations, other: Activations) -> bool:
-    """Whether two sets are views of one store with rows in common."""
-    if one._source is not other._source and (one._identity is None or one._identity != other._identity):
-        return False
-    mine, theirs = (acts._store_rows(np.arange(len(acts))) for acts in (one, other))
-    return bool(np.isin(mine, theirs).any())
-
-
 def _values(
     sums: Sequence[Sums], of: Units, weights: np.ndarray, shared: dict[str, np.ndarray] | None
 ) -> dict[str, np.ndarray]:
@@ -282,46 +275,3 @@ def _confounds(found: list[Difference], arms: list[str]) -> dict[str, list[Any]]
     columns["declared"] = [each.status in ("declared", "architecture", "matched") for each in found]
     columns["status"] = [each.status for each in found]
     return columns
-
-
-def _wanted(match: str | float | None) -> float | None:
-    """The L0 asked for by number."""
-    if match is None or match == "l0":
-        return None
-    if isinstance(match, bool) or not isinstance(match, int | float) or not 0 < match < math.inf:
-        raise BadInput(f'match must be "l0", a positive number (the L0 to compare at) or None, not {match!r}')
-    return float(match)
-
-
-def _numbers(seeds: int | Sequence[int]) -> list[int]:
-    numbers = list(range(seeds)) if isinstance(seeds, int) and not isinstance(seeds, bool) else seeds
-    try:
-        numbers = [each.__index__() for each in numbers]  # type: ignore[union-attr]
-    except (TypeError, AttributeError):
-        numbers = []
-    if not numbers or len(set(numbers)) < len(numbers) or min(numbers) < 0:
-        raise BadInput(f"seeds must be how many (3) or which ([0, 1, 2]), each once, not {seeds!r}")
-    return numbers
-
-
-def _check_rows(found: Sequence[Candidate], rows: Activations, model: Model | None) -> slice:
-    """Refuse rows and a model that do not suit all arms; which columns all of them reconstruct."""
-    targets = {}
-    for candidate in found:
-        if candidate.sae is not None:
-            check_inputs(candidate.sae, rows, model, reconstructs=True)
-        elif model is not None and model.identity != rows.model:
-            raise Mismatch(
-                f"these activations come from {rows.model!r}, the model given is {model.identity!r}: "
-                f"load {rows.model!r}, or harvest activations of {model.identity!r}"
-            )
-        if candidate.about.get("data") == rows.fingerprint:
-            raise BadInput(
-                f"the arm {candidate.arm!r} was trained on the very rows given to measure on, which flatters it: "
-                f"give rows that no arm has seen"
-            )
-        target = candidate.layout(rows).target
-        targets[target.start, target.stop] = candidate.arm
-    if len(targets) > 1:
-        raise BadInput(f"the arms {' and '.join(targets.values())} reconstruct different columns of these rows")
-    return slice(*next(iter(targets)))
