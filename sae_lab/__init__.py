@@ -39,6 +39,7 @@ _HOME = {
     "train": "training",
     "resume": "training",
     "TrainingRun": "training",
+    "Sweep": "training",
     "end_to_end": "training",
     "EndToEnd": "training",
     "evaluate": "evaluation",
@@ -130,7 +131,7 @@ if TYPE_CHECKING:
         stitch_chain,
         subject_latents,
     )
-    from sae_lab.training import EndToEnd, TrainingRun, end_to_end, resume, train
+    from sae_lab.training import EndToEnd, Sweep, TrainingRun, end_to_end, resume, train
     from sae_lab.widgets import CurveView, Dashboard, Explorer, MapView, Monitor, SplitView, TreeView, link
 
 

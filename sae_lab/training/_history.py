@@ -38,3 +38,20 @@ def plot(lines: list[dict[str, Any]], title: str) -> go.Figure:
     figure.update_yaxes(type="log", row=1)
     figure.update_layout(title=title, showlegend=False, height=520)
     return figure
+
+
+def frontier(runs: pd.DataFrame) -> go.Figure:
+    """FVU over L0 with a point for each run of a sweep's table; runs of one architecture and width are joined."""
+    import plotly.graph_objects as go
+
+    seen = runs.dropna(subset=["fvu", "l0"])
+    by = ["architecture", *(["d_sae"] if "d_sae" in seen else [])]
+    figure = go.Figure()
+    for name, group in seen.groupby(by, sort=False):
+        group = group.sort_values("l0")
+        label = " ".join(str(part) for part in name)
+        hover = [", ".join(f"{key}={value}" for key, value in row.items()) for row in group.to_dict("records")]
+        figure.add_scatter(x=group["l0"], y=group["fvu"], name=label, mode="lines+markers", text=hover)
+    figure.update_xaxes(type="log", title="L0")
+    figure.update_yaxes(type="log", title="FVU (newest batch)")
+    return figure.update_layout(title="Frontier of the sweep")

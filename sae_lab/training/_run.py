@@ -51,8 +51,7 @@ class TrainingRun:
         self._ended = threading.Event()
         self._listeners: list[Listener] = []
         self._thread = threading.Thread(target=self._work, name="sae_lab training", daemon=True)
-        # a kernel that is shut down still gets its checkpoint
-        atexit.register(_stop_at_exit, weakref.ref(self))
+        stop_at_exit(self)
 
     @property
     def config(self) -> SAEConfig:
@@ -172,13 +171,19 @@ class TrainingRun:
     def _work(self) -> None:
         """What the thread does."""
         try:
-            finished = self._loop.run(self._tell)
-            self.status = "finished" if finished else "stopped"
+            self._conclude(self._loop.run(self._tell))
         except BaseException as error:  # every error belongs to whoever waits
-            self._error = error
+            self._conclude(error)
+
+    def _conclude(self, outcome: bool | BaseException) -> None:
+        """The end of the run: whether all steps were done, or what ended it."""
+        if isinstance(outcome, BaseException):
+            self._error = outcome
             self.status = "failed"
-            if isinstance(error, SaeLabError):
-                error.run = self  # type: ignore[attr-defined]  # what was learned stays within reach
+            if isinstance(outcome, SaeLabError):
+                outcome.run = self  # type: ignore[attr-defined]  # what was learned stays within reach
+        else:
+            self.status = "finished" if outcome else "stopped"
         try:
             self._tell()
         finally:
@@ -200,8 +205,13 @@ def _note(seen: dict[str, Any]) -> str:
     return f"loss {seen['loss']:.3f}, FVU {seen['fvu']:.3f}, L0 {seen['l0']:.1f}, dead {seen['dead']:.1%}"
 
 
-def _stop_at_exit(reference: weakref.ref[TrainingRun]) -> None:
+def stop_at_exit(run: Any) -> None:
+    """Let a kernel that is shut down wait for the last checkpoint of a run, or of a sweep."""
+    atexit.register(_stop, weakref.ref(run))
+
+
+def _stop(reference: weakref.ref[Any]) -> None:
     run = reference()
-    if run is not None and run.status == "running":
+    if run is not None and run.status == "running" and run._thread.is_alive():
         run.stop()
         run._ended.wait(30)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import torch
 
@@ -16,6 +18,7 @@ from sae_lab.training._loop import Loop
 from sae_lab.training._run import TrainingRun
 from sae_lab.training._settings import Settings, plan
 from sae_lab.training._state import TrainingState
+from sae_lab.training._sweep import Sweep
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,8 +26,16 @@ if TYPE_CHECKING:
     from sae_lab.activations import Activations
 
 
-def train(
-    config: SAEConfig,
+@overload
+def train(config: SAEConfig, acts: Activations | torch.Tensor | np.ndarray, **options: Any) -> TrainingRun: ...
+
+
+@overload
+def train(config: Sequence[SAEConfig], acts: Activations | torch.Tensor | np.ndarray, **options: Any) -> Sweep: ...
+
+
+def train(  # type: ignore[misc]  # the overloads say what comes back, this says what goes in
+    config: SAEConfig | Sequence[SAEConfig],
     acts: Activations | torch.Tensor | np.ndarray,
     *,
     steps: int | None = None,
@@ -43,13 +54,14 @@ def train(
     checkpoint_every: int | None = None,
     background: bool = False,
     progress: bool = True,
-) -> TrainingRun:
-    """Train a sparse autoencoder on activations.
+) -> TrainingRun | Sweep:
+    """Train a sparse autoencoder on activations, or several on one stream of them.
 
     Parameters
     ----------
     config
-        What to train: `TopK(d_sae=..., k=...)`, `BatchTopK(...)`, `ReLU(...)`.
+        What to train: `TopK(d_sae=..., k=...)`, `BatchTopK(...)`, `JumpReLU(...)` ... A list trains all of them,
+        reading and shuffling each batch once; each gets the run that it would get alone, bit for bit.
     acts
         `Activations`, or a tensor or array of raw activations, (rows, d_in).
     steps, tokens, epochs
@@ -86,8 +98,8 @@ def train(
 
     Returns
     -------
-    TrainingRun
-        Its `.sae` is usable at any moment, also after Ctrl-C.
+    TrainingRun, or Sweep for a list
+        `.sae`, or `.saes`, is usable at any moment, also after Ctrl-C.
 
     Raises
     ------
@@ -96,10 +108,13 @@ def train(
     """
     from sae_lab.activations import as_activations
 
-    if not isinstance(config, SAEConfig):
-        raise BadInput(
-            f"the first argument says what to train, such as sl.TopK(d_sae=4096, k=32), not a {type(config).__name__}"
-        )
+    configs = [config] if isinstance(config, SAEConfig) else list(config) if isinstance(config, list | tuple) else []
+    for each in configs or [config]:
+        if not isinstance(each, SAEConfig):
+            raise BadInput(
+                f"the first argument says what to train, such as sl.TopK(d_sae=4096, k=32) or a list of these, not "
+                f"{'an empty list' if each == [] else f'a {type(each).__name__}'}"
+            )
     if checkpoint_every is not None:
         positive_int("checkpoint_every", checkpoint_every)
     data = as_activations(acts)
@@ -111,20 +126,19 @@ def train(
         "dead_window": dead_window,
         "clip": clip,
     }
-    settings = plan(config, len(data), **lengths, batch_size=batch_size, lr=lr, seed=seed, **shape)
-    place = None if checkpoint is None else Checkpoint(checkpoint)
-    try:
-        if place is not None and place.exists:
-            raise BadInput(
-                f"{checkpoint} holds a run already: sl.resume({str(checkpoint)!r}, acts) continues it; "
-                f"or delete it, or choose another path"
-            )
-        state = TrainingState(config, settings, data, _device(device))
-    except BaseException:
-        if place is not None:
-            place.close()
-        raise
-    return _start(Loop(state, data, _facts(config, data), place, checkpoint_every), background, progress)
+    settings = [plan(each, len(data), **lengths, batch_size=batch_size, lr=lr, seed=seed, **shape) for each in configs]
+    chosen = _device(device)
+    with contextlib.ExitStack() as on_error:
+        loops = []
+        for number, (each, numbers) in enumerate(zip(configs, settings, strict=True)):
+            path = checkpoint if checkpoint is None or config is each else Path(checkpoint) / f"run-{number:02d}"
+            place = _new_checkpoint(path)
+            if place is not None:
+                on_error.callback(place.close)
+            state = TrainingState(each, numbers, data, chosen)
+            loops.append(Loop(state, data, _facts(each, data), place, checkpoint_every))
+        on_error.pop_all()
+    return _start(loops, data, background, progress, sweep=config is not configs[0])
 
 
 def resume(
@@ -135,8 +149,8 @@ def resume(
     checkpoint_every: int | None = None,
     background: bool = False,
     progress: bool = True,
-) -> TrainingRun:
-    """Continue a run from its checkpoint; it ends bit for bit as if it had never been interrupted.
+) -> TrainingRun | Sweep:
+    """Continue a run, or a sweep, from its checkpoint; it ends bit for bit as if it had never been interrupted.
 
     Parameters
     ----------
@@ -154,53 +168,84 @@ def resume(
     BadInput, CorruptFile
         There is no checkpoint, another run is writing to it, or its files are damaged.
     """
-    from sae_lab.activations import Activations, as_activations
+    from sae_lab.activations import as_activations
 
     if not Path(path).is_dir():
         raise BadInput(f"no checkpoint at {path}: give the folder that train(..., checkpoint=...) wrote")
+    folders = sorted(Path(path).glob("run-[0-9][0-9]*"))
+    data = None if acts is None else as_activations(acts)
+    chosen = _device(device)
+    with contextlib.ExitStack() as on_error:
+        loops = []
+        for folder in folders or [Path(path)]:
+            loops.append(_resumed(folder, data, chosen, checkpoint_every, on_error))
+            data = loops[-1].acts
+        on_error.pop_all()
+    assert data is not None
+    return _start(loops, data, background, progress, sweep=bool(folders))
+
+
+def _resumed(
+    path: Path, acts: Activations | None, device: torch.device, every: int | None, on_error: contextlib.ExitStack
+) -> Loop:
+    """The loop of one checkpoint, locked, where it stopped."""
+    from sae_lab.activations import Activations
+
     place = Checkpoint(path)
+    on_error.callback(place.close)
+    meta, arrays = place.load()
     try:
-        meta, arrays = place.load()
-        try:
-            config, settings = SAEConfig.from_dict(meta["config"]), Settings(**meta["settings"])
-            fingerprint, facts = (
-                meta["fingerprint"],
-                {key: meta[key] for key in ("fingerprint", "data_path", "metadata")},
-            )
-        except (KeyError, TypeError) as error:
-            raise CorruptFile(
-                f"the checkpoint {path} lacks an entry ({error}): use an older copy, or train anew"
-            ) from error
-        if acts is None:
-            if not facts["data_path"]:
-                raise BadInput(
-                    "give the activations of this run, sl.resume(path, acts): it was not trained from a folder"
-                )
-            acts = Activations.open(facts["data_path"])
-        data = as_activations(acts)
-        if data.fingerprint != fingerprint:
-            raise Mismatch(
-                f"these are not the activations that the run at {path} was trained on: give those, or start a new run"
-            )
-        loop = Loop(TrainingState(config, settings, data, _device(device)), data, facts, place, checkpoint_every)
-        loop.restore(meta, arrays, str(path))
-    except BaseException:
+        config, settings = SAEConfig.from_dict(meta["config"]), Settings(**meta["settings"])
+        fingerprint, facts = (
+            meta["fingerprint"],
+            {key: meta[key] for key in ("fingerprint", "data_path", "metadata")},
+        )
+    except (KeyError, TypeError) as error:
+        raise CorruptFile(
+            f"the checkpoint {path} lacks an entry ({error}): use an older copy, or train anew"
+        ) from error
+    if acts is None:
+        if not facts["data_path"]:
+            raise BadInput("give the activations of this run, sl.resume(path, acts): it was not trained from a folder")
+        acts = Activations.open(facts["data_path"])
+    if acts.fingerprint != fingerprint:
+        raise Mismatch(
+            f"these are not the activations that the run at {path} was trained on: give those, or start a new run"
+        )
+    loop = Loop(TrainingState(config, settings, acts, device), acts, facts, place, every)
+    loop.restore(meta, arrays, str(path))
+    return loop
+
+
+def _new_checkpoint(path: str | Path | None) -> Checkpoint | None:
+    """The folder for a new run's checkpoints, locked; None without one."""
+    if path is None:
+        return None
+    place = Checkpoint(path)
+    if place.exists or any(place.path.glob("run-[0-9][0-9]*")):
         place.close()
-        raise
-    return _start(loop, background, progress)
+        raise BadInput(
+            f"{path} holds a run already: sl.resume({str(path)!r}, acts) continues it; or delete it, or choose another "
+            f"path"
+        )
+    return place
 
 
-def _start(loop: Loop, background: bool, progress: bool) -> TrainingRun:
-    config = loop.state.config
-    site = loop.facts["metadata"].get("site")
-    amount = "" if config.active is None else f", k={config.active}"
-    run = TrainingRun(
-        loop, f"{type(config).__name__}, {config.d_sae} latents{amount}{f', {site}' if site else ''}", background
-    )
-    run._start()
+def _start(
+    loops: list[Loop], acts: Activations, background: bool, progress: bool, *, sweep: bool
+) -> TrainingRun | Sweep:
+    runs = [TrainingRun(loop, _title(loop), background) for loop in loops]
+    whole: TrainingRun | Sweep = Sweep(runs, acts, background) if sweep else runs[0]
+    whole._start()
     if not background:
-        run._attend(progress)
-    return run
+        whole._attend(progress)
+    return whole
+
+
+def _title(loop: Loop) -> str:
+    config, site = loop.state.config, loop.facts["metadata"].get("site")
+    amount = "" if config.active is None else f", k={config.active}"
+    return f"{type(config).__name__}, {config.d_sae} latents{amount}{f', {site}' if site else ''}"
 
 
 def _facts(config: SAEConfig, acts: Activations) -> dict[str, Any]:

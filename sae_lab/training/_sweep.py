@@ -1,0 +1,206 @@
+"""Sweep: several runs on one stream of activations.
+
+What costs time besides the steps is reading and shuffling rows, and a comparison wants the same rows in the same
+order anyway. So each batch is read once and handed to every run in turn. A run in a sweep is the run that it would
+be alone, bit for bit: it has its own weights, schedule, checkpoint and history, and can be watched and stopped by
+itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from sae_lab._errors import SaeLabError
+from sae_lab._progress import Progress
+from sae_lab.saes import SAE, SAEConfig
+from sae_lab.training import _history
+from sae_lab.training._run import Status, TrainingRun, stop_at_exit
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import plotly.graph_objects as go
+
+    from sae_lab.activations import Activations
+
+
+class Sweep:
+    """Runs that `train([config, ...], acts)` started; they may still be going on.
+
+    Attributes
+    ----------
+    runs
+        A `TrainingRun` for each config, in order.
+    background
+        Whether whoever started it went on at once.
+    """
+
+    def __init__(self, runs: Sequence[TrainingRun], acts: Activations, background: bool):
+        self.runs = list(runs)
+        self.background = background
+        self._acts = acts
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="sae_lab sweep", daemon=True)
+        stop_at_exit(self)
+
+    def __len__(self) -> int:
+        return len(self.runs)
+
+    def __getitem__(self, place: int) -> TrainingRun:
+        return self.runs[place]
+
+    def __iter__(self) -> Iterator[TrainingRun]:
+        return iter(self.runs)
+
+    @property
+    def configs(self) -> list[SAEConfig]:
+        """What is trained."""
+        return [run.config for run in self.runs]
+
+    @property
+    def saes(self) -> list[SAE]:
+        """The SAEs as they are now, on the CPU, for raw activations."""
+        return [run.sae for run in self.runs]
+
+    @property
+    def status(self) -> Status:
+        """What the runs are together: "running" while any is; else "failed", "stopped" or "finished", if any is."""
+        states: list[Status] = [run.status for run in self.runs]
+        order: tuple[Status, ...] = ("running", "failed", "stopped", "finished")
+        return next(state for state in order if state in states)
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """One row a run.
+
+        Columns: run (its number); architecture; the options in which configs differ; status; step; loss, fvu, l0 and
+        dead of the newest batch looked at; error (what ended a failed run).
+        """
+        import pandas as pd
+
+        options = [config.to_dict() for config in self.configs]
+        names = {name: None for option in options for name in option if name != "architecture"}
+        varied = [name for name in names if len({repr(option.get(name)) for option in options}) > 1]
+        rows = []
+        for number, (run, option) in enumerate(zip(self.runs, options, strict=True)):
+            seen = run.snapshot()
+            told = {name: seen[name] for name in ("status", "step", "loss", "fvu", "l0", "dead", "error")}
+            rows.append(
+                {"run": number, "architecture": option["architecture"], **{name: option.get(name) for name in varied}}
+                | told
+            )
+        return pd.DataFrame(rows)
+
+    @property
+    def history(self) -> pd.DataFrame:
+        """The histories of all runs below each other, with a column `run`."""
+        import pandas as pd
+
+        return pd.concat([run.history.assign(run=number) for number, run in enumerate(self.runs)], ignore_index=True)
+
+    def plot(self) -> go.Figure:
+        """FVU over L0, one point a run, on the newest batches: the frontier. `sl.compare` measures it on other rows."""
+        return _history.frontier(self.frame)
+
+    def stop(self) -> None:
+        """Ask all runs to end after the batch at hand; returns at once."""
+        for run in self.runs:
+            run.stop()
+
+    def wait(self, timeout: float | None = None) -> Sweep:
+        """Wait until all runs have ended, or for `timeout` seconds; return the sweep.
+
+        A run that fails does not end the others: a warning names it, and `frame` says why. Only when every run has
+        failed is the error of the first raised.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while not self._ended.wait(0.1) and (deadline is None or time.monotonic() < deadline):
+            pass
+        errors = {number: run._error for number, run in enumerate(self.runs) if run._error is not None}
+        if len(errors) == len(self.runs):
+            raise errors[0]
+        for number, error in errors.items():
+            warnings.warn(f"run {number} of the sweep failed: {error}", stacklevel=2)
+        return self
+
+    def __repr__(self) -> str:
+        steps = self.runs[0].steps_total
+        return f"Sweep({len(self.runs)} runs, {self.status}, step {max(run.step for run in self.runs)}/{steps})"
+
+    def _repr_html_(self) -> str:
+        return self.frame.to_html(index=False, float_format="{:.4g}".format)
+
+    def _start(self) -> None:
+        self._thread.start()
+
+    def _attend(self, progress: bool) -> None:
+        """Show the sweep and wait for it, in the foreground; Ctrl-C stops it and is then forgotten."""
+        size, steps = self.runs[0]._loop.state.settings.batch_size, self.runs[0].steps_total
+        with Progress(steps * size, f"training {len(self)} SAEs", "rows", enabled=progress) as bar:
+            bar.start_at(min(run.step for run in self.runs) * size)
+            remove = self.runs[0].add_listener(lambda seen: bar.advance(seen["tokens"] - bar.done, self._note()))
+            try:
+                self.wait()
+            except KeyboardInterrupt:
+                self.stop()
+                self.wait()
+            finally:
+                remove()
+
+    def _note(self) -> str:
+        seen = [fvu for run in self.runs if (fvu := run._loop.latest.get("fvu")) is not None]
+        return f"FVU {min(seen):.3f} to {max(seen):.3f}" if seen else ""
+
+    def _work(self) -> None:
+        """What the thread does."""
+        going = list(self.runs)
+        try:
+            settings = going[0]._loop.state.settings
+            for run in going:
+                run._loop.begin()
+                if run._loop.checkpoint is not None and not run._loop.checkpoint.exists:
+                    run._loop.save()  # so that a sweep killed early can be resumed whole
+            first = min(run.step for run in going)
+            stream = self._acts.batches(settings.batch_size, seed=settings.seed, epochs=None, skip=first)
+            for number, x in enumerate(stream, first):
+                for run in list(going):
+                    if run._loop.done or run._loop.stop_asked.is_set():
+                        going.remove(run)
+                        self._end(run)
+                    elif run.step == number:  # a resumed run may be ahead of others
+                        try:
+                            run._loop.take(x, run._tell)
+                        except BaseException as error:
+                            going.remove(run)
+                            self._end(run, error)
+                if all(run._loop.done for run in going):
+                    break
+            for run in going:
+                self._end(run)
+        except BaseException as error:  # the stream itself failed, for all that are left
+            for run in self.runs:
+                if run.status == "running":
+                    self._end(run, error)
+        finally:
+            self._ended.set()
+
+    def _end(self, run: TrainingRun, error: BaseException | None = None) -> None:
+        """The last checkpoint and the threshold of one run."""
+        loop = run._loop
+        try:
+            if error is not None:
+                if isinstance(error, SaeLabError):
+                    with contextlib.suppress(SaeLabError):
+                        loop.rescue(error)
+                raise error
+            run_done = loop.finish()
+        except BaseException as problem:
+            loop.close()
+            run._conclude(problem)
+        else:
+            loop.close()
+            run._conclude(run_done)
