@@ -122,7 +122,7 @@ def write_arrays(path: Path | str, arrays: Mapping[str, np.ndarray], metadata: M
     """Write named NumPy arrays as safetensors, atomically."""
     from safetensors.numpy import save_file
 
-    contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    contiguous = {name: np.asarray(array, order="C") for name, array in arrays.items()}
     with atomic_file(path) as temporary:
         save_file(contiguous, temporary, metadata=dict(metadata or {}))
 

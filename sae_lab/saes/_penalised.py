@@ -104,6 +104,18 @@ class Penalised(SAEConfig):
             return {}
         return {"strength": weights.b_enc.new_ones(()), "slow": weights.b_enc.new_zeros(())}
 
+    def prepare(self, w: Weights, batch: Batch) -> None:
+        """With `target_l0`: biases with which each latent fires on target_l0 / d_sae of the first rows."""
+        if self.target_l0 is None:
+            return
+        x = batch.x - w.b_dec if self.center else batch.x
+        pre = x @ w.W_enc.T
+        bias = quantiles(pre, self.target_l0 / self.d_sae)
+        decoded = (pre - bias).relu() @ w.W_dec
+        fit = (decoded * (batch.target - w.b_dec)).sum() / decoded.square().sum().clamp_min(1e-12)
+        w.W_enc *= fit.clamp_min(0.01)
+        w.b_enc.copy_(-bias * fit.clamp_min(0.01))
+
     def forward(self, w: Weights, batch: Batch, moment: Moment) -> Forward:
         """The method itself in training mode: dense, differentiable, the reference of every kernel."""
         x = batch.x - w.b_dec if self.center else batch.x
@@ -124,9 +136,15 @@ class Penalised(SAEConfig):
             return
         l0 = firings.sum() / len(batch.x)
         excess = (l0.clamp_min(1e-3 * self.target_l0).log() - math.log(self.target_l0)).clamp(-CLAMP, CLAMP)
-        # what adds up during the ramp would only be an answer to the ramp
-        w.memory["slow"] += SLOW * moment.penalty * excess
+        w.memory["slow"] += (
+            SLOW * moment.penalty * excess
+        )  # what adds up during the ramp would be an answer to the ramp
         w.memory["strength"].copy_((w.memory["slow"] + QUICK * excess).exp())
+
+
+def quantiles(pre: Tensor, share: float) -> Tensor:
+    """What each column of `pre` (rows, d_sae) exceeds on that share of the rows."""
+    return pre.kthvalue(min(max(round((1 - share) * len(pre)), 1), len(pre)), dim=0).values
 
 
 def with_unit_rows(w: Weights) -> dict[str, Tensor]:

@@ -25,8 +25,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from sae_lab.saes._config import DeadPolicy
-from sae_lab.saes._penalised import Codes, Penalised, check_weight
-from sae_lab.saes._weights import Moment, Weights
+from sae_lab.saes._penalised import Codes, Penalised, check_weight, quantiles
+from sae_lab.saes._weights import Batch, Moment, Weights
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -48,6 +48,16 @@ class Gated(Penalised):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_weight("l1", self.l1)
+
+    def select(self, pre: Tensor) -> Tensor:
+        """What the first gate lets through: for the scale of the first encoder."""
+        return pre.relu() if self.target_l0 is None else pre * (pre > quantiles(pre, self.target_l0 / self.d_sae))
+
+    def prepare(self, w: Weights, batch: Batch) -> None:
+        """With `target_l0`: a gate that each latent passes on target_l0 / d_sae of the first rows."""
+        if self.target_l0 is not None:
+            pre = (batch.x - w.b_dec) @ w.W_enc.T
+            w.b_enc.copy_(-quantiles(pre, self.target_l0 / self.d_sae))
 
     def extra_parameters(self, weights: Weights) -> dict[str, Tensor]:
         """`r` and `b_mag`; `W_enc` and `b_enc` stand for W_gate and b_gate."""

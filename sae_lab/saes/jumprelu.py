@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from sae_lab._errors import BadInput
 from sae_lab.saes._config import DeadPolicy, Selection, check_choice
-from sae_lab.saes._penalised import Codes, Penalised, check_weight
+from sae_lab.saes._penalised import Codes, Penalised, check_weight, quantiles
 from sae_lab.saes._weights import Batch, Moment, Weights
 
 if TYPE_CHECKING:
@@ -142,9 +142,7 @@ class JumpReLU(Penalised):
     def _first_thresholds(self, pre: Tensor) -> Tensor:
         if self.initial_threshold is not None:
             return pre.new_full((1,), self.initial_threshold)
-        share = min((self.target_l0 or FIRST_L0) / self.d_sae, 1.0)
-        left_out = min(max(round((1 - share) * len(pre)), 1), len(pre))
-        return pre.kthvalue(left_out, dim=0).values.clamp_min(LOWEST)
+        return quantiles(pre, (self.target_l0 or FIRST_L0) / self.d_sae).clamp_min(LOWEST)
 
 
 def _marked(like: Tensor, which: Tensor) -> Tensor:
