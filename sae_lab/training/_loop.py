@@ -24,6 +24,7 @@ from sae_lab.training._step import Statistics
 
 if TYPE_CHECKING:
     from sae_lab.activations import Activations
+    from sae_lab.training.loggers import Logs
 
 TELL_EVERY = 0.1  # seconds between messages to listeners
 SAVE_EVERY = 120.0  # seconds between checkpoints, when no number of steps is given
@@ -53,16 +54,17 @@ class Loop:
         self.stop_asked = threading.Event()
         self.lines: list[dict[str, Any]] = []
         self.latest: dict[str, Any] = {}
+        self.logs: Logs | None = None
         self._seconds_before = 0.0  # spent by the processes that this one resumes
         self._ended: float | None = None
-        self.begin()
+        self._start_clocks()
         self._lock = threading.RLock()  # held during a step
         self._visitors: list[object] = []  # who wants the lock between steps; the loop lets them in first
 
-    def run(self, tell: Callable[[], None]) -> bool:
+    def run(self, tell: Callable[[], None], logs: Logs | None = None) -> bool:
         """Do the steps that are left; True when all are done, False when asked to stop."""
         settings = self.state.settings
-        self.begin()
+        self.begin(logs)
         try:
             if not self.done:
                 for x in self.acts.batches(settings.batch_size, seed=settings.seed, epochs=None, skip=self.state.step):
@@ -83,8 +85,12 @@ class Loop:
         """Whether all steps are done."""
         return self.state.step >= self.state.settings.steps
 
-    def begin(self) -> None:
-        """Start the clocks."""
+    def begin(self, logs: Logs | None = None) -> None:
+        """Start the clocks; from now on `logs` gets every line of history."""
+        self.logs = logs
+        self._start_clocks()
+
+    def _start_clocks(self) -> None:
         now = time.monotonic()
         self._began, self._first_step = now, self.state.step
         self._told = self._saved = self._marked = now
@@ -103,6 +109,8 @@ class Loop:
             self._marked, self._marked_step = now, state.step
             self._measure(seen, lr, rate)
             self.lines.append(self.latest)
+            if self.logs is not None:
+                self.logs.log(self.latest)
         if now - self._told >= TELL_EVERY:
             if not log:
                 self._measure(seen, lr, self._rate())

@@ -12,7 +12,7 @@ import contextlib
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from sae_lab import _views
@@ -20,6 +20,7 @@ from sae_lab._errors import SaeLabError
 from sae_lab._progress import Progress
 from sae_lab.saes import SAE, SAEConfig
 from sae_lab.training import _history
+from sae_lab.training.loggers import Logger, Logs
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,11 +43,12 @@ class TrainingRun:
         Whether whoever started it went on at once.
     """
 
-    def __init__(self, loop: Loop, title: str, background: bool):
+    def __init__(self, loop: Loop, title: str, background: bool, loggers: Sequence[Logger] = ()):
         self.status: Status = "running"
         self.background = background
         self._loop = loop
         self._title = title
+        self._loggers = loggers
         self._error: BaseException | None = None
         self._ended = threading.Event()
         self._listeners: list[Listener] = []
@@ -171,9 +173,15 @@ class TrainingRun:
     def _work(self) -> None:
         """What the thread does."""
         try:
-            self._conclude(self._loop.run(self._tell))
+            self._conclude(self._loop.run(self._tell, self._logs()))
         except BaseException as error:  # every error belongs to whoever waits
             self._conclude(error)
+
+    def _logs(self) -> Logs:
+        """What hears of every line from now on."""
+        state, facts = self._loop.state, self._loop.facts["metadata"]
+        about = {"config": state.config.to_dict(), "settings": state.settings.to_dict(), "activations": facts}
+        return Logs(self._loggers, self._title, about)
 
     def _conclude(self, outcome: bool | BaseException) -> None:
         """The end of the run: whether all steps were done, or what ended it."""
@@ -185,6 +193,8 @@ class TrainingRun:
         else:
             self.status = "finished" if outcome else "stopped"
         try:
+            if self._loop.logs is not None:
+                self._loop.logs.finish(self.status)
             self._tell()
         finally:
             self._ended.set()

@@ -161,7 +161,7 @@ class Sweep:
         try:
             settings = going[0]._loop.state.settings
             for run in going:
-                run._loop.begin()
+                run._loop.begin(run._logs())
                 if run._loop.checkpoint is not None and not run._loop.checkpoint.exists:
                     run._loop.save()  # so that a sweep killed early can be resumed whole
             first = min(run.step for run in going)

@@ -19,6 +19,7 @@ from sae_lab.training._run import TrainingRun
 from sae_lab.training._settings import Settings, plan
 from sae_lab.training._state import TrainingState
 from sae_lab.training._sweep import Sweep
+from sae_lab.training.loggers import Logger
 
 if TYPE_CHECKING:
     import numpy as np
@@ -53,6 +54,7 @@ def train(  # type: ignore[misc]  # the overloads say what comes back, this says
     checkpoint: str | Path | None = None,
     checkpoint_every: int | None = None,
     background: bool = False,
+    loggers: Sequence[Logger] = (),
     progress: bool = True,
 ) -> TrainingRun | Sweep:
     """Train a sparse autoencoder on activations, or several on one stream of them.
@@ -93,6 +95,9 @@ def train(  # type: ignore[misc]  # the overloads say what comes back, this says
         Steps between checkpoints; by default one about every two minutes. One is always written at the end.
     background
         True returns at once while training goes on in a thread; `run.wait()` waits and raises its errors.
+    loggers
+        Where else each line of history goes: `sae_lab.training.loggers.TensorBoard()`, `.WandB()`, or anything
+        with the methods of `.Logger`. The history is kept in any case.
     progress
         Whether to show a monitor (in a notebook) or a progress bar (in a terminal), in the foreground.
 
@@ -138,7 +143,7 @@ def train(  # type: ignore[misc]  # the overloads say what comes back, this says
             state = TrainingState(each, numbers, data, chosen)
             loops.append(Loop(state, data, _facts(each, data), place, checkpoint_every))
         on_error.pop_all()
-    return _start(loops, data, background, progress, sweep=config is not configs[0])
+    return _start(loops, data, background, loggers, progress, sweep=config is not configs[0])
 
 
 def resume(
@@ -148,6 +153,7 @@ def resume(
     device: str | torch.device = "auto",
     checkpoint_every: int | None = None,
     background: bool = False,
+    loggers: Sequence[Logger] = (),
     progress: bool = True,
 ) -> TrainingRun | Sweep:
     """Continue a run, or a sweep, from its checkpoint; it ends bit for bit as if it had never been interrupted.
@@ -158,7 +164,7 @@ def resume(
         The folder that `train(..., checkpoint=path)` wrote.
     acts
         The same activations. They may be left out if they lie in a folder that is still where it was.
-    device, checkpoint_every, background, progress
+    device, checkpoint_every, background, loggers, progress
         As in `train`.
 
     Raises
@@ -182,7 +188,7 @@ def resume(
             data = loops[-1].acts
         on_error.pop_all()
     assert data is not None
-    return _start(loops, data, background, progress, sweep=bool(folders))
+    return _start(loops, data, background, loggers, progress, sweep=bool(folders))
 
 
 def _resumed(
@@ -232,9 +238,16 @@ def _new_checkpoint(path: str | Path | None) -> Checkpoint | None:
 
 
 def _start(
-    loops: list[Loop], acts: Activations, background: bool, progress: bool, *, sweep: bool
+    loops: list[Loop],
+    acts: Activations,
+    background: bool,
+    loggers: Sequence[Logger],
+    progress: bool,
+    *,
+    sweep: bool,
 ) -> TrainingRun | Sweep:
-    runs = [TrainingRun(loop, _title(loop), background) for loop in loops]
+    titles = [f"{f'run {number}: ' if sweep else ''}{_title(loop)}" for number, loop in enumerate(loops)]
+    runs = [TrainingRun(loop, title, background, loggers) for loop, title in zip(loops, titles, strict=True)]
     whole: TrainingRun | Sweep = Sweep(runs, acts, background) if sweep else runs[0]
     whole._start()
     if not background:

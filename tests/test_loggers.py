@@ -1,0 +1,124 @@
+"""Loggers hear every line of a run's history, each by its own protocol, and cannot end the run."""
+
+from __future__ import annotations
+
+import sys
+import types
+
+import pytest
+import torch
+
+import sae_lab as sl
+from sae_lab._errors import Unavailable
+from sae_lab.training.loggers import TensorBoard, WandB
+
+CONFIG = sl.TopK(d_sae=32, k=3)
+OPTIONS = {"steps": 6, "batch_size": 32, "progress": False}
+
+
+@pytest.fixture
+def rows() -> torch.Tensor:
+    return torch.randn(200, 8, generator=torch.Generator().manual_seed(0))
+
+
+class Kept:
+    """A logger that keeps what it hears."""
+
+    def __init__(self, breaks_at: int | None = None):
+        self.heard: dict[str, list] = {}
+        self.about: dict[str, dict] = {}
+        self.ended: dict[str, str] = {}
+        self.breaks_at = breaks_at
+
+    def begin(self, name, about):
+        self.heard[name], self.about[name] = [], about
+        return types.SimpleNamespace(
+            log=lambda line: self.log(name, line), finish=lambda status: self.ended.update({name: status})
+        )
+
+    def log(self, name, line):
+        if line["step"] == self.breaks_at:
+            raise ConnectionError("gone")
+        self.heard[name].append(line)
+
+
+def test_a_logger_hears_every_line_and_the_end(rows):
+    kept = Kept()
+    run = sl.train(CONFIG, rows, **OPTIONS, loggers=[kept])
+    (name,) = kept.heard
+    assert name == "TopK, 32 latents, k=3"
+    assert kept.heard[name] == run.history.to_dict("records")
+    assert len(kept.heard[name]) == 6
+    assert kept.about[name]["config"]["k"] == 3
+    assert kept.about[name]["settings"]["batch_size"] == 32
+    assert kept.ended == {name: "finished"}
+
+
+def test_runs_of_a_sweep_have_logs_of_their_own(rows):
+    kept = Kept()
+    sl.train([CONFIG, CONFIG], rows, **OPTIONS, loggers=[kept])
+    assert list(kept.heard) == ["run 0: TopK, 32 latents, k=3", "run 1: TopK, 32 latents, k=3"]
+    assert {len(lines) for lines in kept.heard.values()} == {6}
+
+
+def test_a_resumed_run_goes_on_logging(rows, tmp_path):
+    run = sl.train(CONFIG, rows, **{**OPTIONS, "steps": 3000}, checkpoint=tmp_path / "run", background=True)
+    run.stop()
+    run.wait()
+    first, kept = run.step, Kept()
+    sl.resume(tmp_path / "run", rows, progress=False, loggers=[kept])
+    (lines,) = kept.heard.values()
+    assert lines[0]["step"] > first
+    assert lines[-1]["step"] == 3000
+
+
+def test_a_logger_that_fails_is_left_out_and_the_run_goes_on(rows):
+    broken, whole = Kept(breaks_at=3), Kept()
+    with pytest.warns(UserWarning, match="gone"):
+        run = sl.train(CONFIG, rows, **OPTIONS, loggers=[broken, whole])
+    assert run.status == "finished"
+    assert [len(lines) for kept in (broken, whole) for lines in kept.heard.values()] == [2, 6]
+
+
+def test_tensorboard_and_wandb_get_what_they_expect(rows, monkeypatch, tmp_path):
+    calls = []
+
+    class Writer:
+        def __init__(self, path):
+            calls.append(("open", path))
+
+        def __getattr__(self, name):
+            return lambda *args: calls.append((name, *args))
+
+    class Summary(dict):
+        pass
+
+    theirs = types.SimpleNamespace(
+        summary=Summary(),
+        log=lambda values, step: calls.append(("wandb", step, set(values))),
+        finish=lambda exit_code: calls.append(("wandb end", exit_code)),
+    )
+    made = []
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", types.SimpleNamespace(SummaryWriter=Writer))
+    monkeypatch.setitem(
+        sys.modules, "wandb", types.SimpleNamespace(init=lambda **options: made.append(options) or theirs)
+    )
+    sl.train(CONFIG, rows, **OPTIONS, loggers=[TensorBoard(tmp_path), WandB("mine", mode="offline")])
+    assert ("open", str(tmp_path / "TopK__32_latents__k=3")) in calls
+    assert [call[3] for call in calls if call[:2] == ("add_scalar", "fvu")] == [1, 2, 3, 4, 5, 6]
+    assert ("close",) in calls
+    assert (made[0]["project"], made[0]["mode"]) == ("mine", "offline")
+    logged = [call for call in calls if call[0] == "wandb"]
+    assert [call[1] for call in logged] == [1, 2, 3, 4, 5, 6]
+    assert {"fvu", "l0", "tokens"} <= logged[0][2]
+    assert theirs.summary == {"status": "finished"}
+    assert ("wandb end", 0) in calls
+
+
+def test_a_package_that_is_missing_is_said_before_training(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(Unavailable, match="pip install tensorboard"):
+        TensorBoard()
+    with pytest.raises(Unavailable, match="pip install wandb"):
+        WandB()
