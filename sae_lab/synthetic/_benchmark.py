@@ -65,7 +65,7 @@ def benchmark(
     truth
         A `Truth`, or the name of a preset: "mini" takes minutes on a CPU, "reference" (16,384 features) hours.
     arms
-        Names of arms, or `Arm`s of your own; by default all that exist.
+        Names of arms, or your own of class `Arm`; by default all that exist.
     d_sae, k, steps, batch_size, rows, evaluation_rows
         Latents, wanted L0, training steps, rows in a step, rows to train on (repeated as needed) and rows that score.
         By default 512, 7, 1000, 1024, 200,000 and 20,000; for "reference" 4096, 31, 20,000, 1024, 500,000 and 100,000.

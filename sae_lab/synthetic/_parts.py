@@ -82,7 +82,7 @@ class Magnitudes:
     """Mean of the least frequent one; linear in rank between them."""
     spread_mean: float = 0.5
     spread_std: float = 0.5
-    """Each feature's standard deviation is |normal(spread_mean, spread_std)|, drawn once."""
+    """Each feature's standard deviation is ``|normal(spread_mean, spread_std)|``, drawn once."""
 
     def __post_init__(self) -> None:
         check(self.first > 0 and self.last > 0, "mean magnitudes must be above 0")

@@ -11,7 +11,7 @@ def reference(*, seed: int = 42) -> Truth:
     """16,384 features in 768 dimensions with the options of SynthSAEBench's public configuration [C].
 
     Zipf probabilities from 0.4 to 0.0005 (exponent 0.5), 128 trees of branching 4 and depth 3 with exclusive children
-    scaled by their parents, magnitudes 5 to 4 with spread |N(0.5, 0.5)|, correlations of rank 25 and scale 0.1, 100
+    scaled by their parents, magnitudes 5 to 4 with spread ``|N(0.5, 0.5)|``, correlations of rank 25 and scale 0.1, 100
     orthogonalising steps at 3e-4, bias 0.5. The draw is ours, so it is a set like theirs and not theirs: numbers of
     one are not numbers of the other. Children that ask for more than 90 % of their parent's firings get less [D].
     """
