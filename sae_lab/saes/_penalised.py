@@ -10,7 +10,10 @@ with the logarithm of L0 / target_l0, by that itself and by its running sum:
 
     strength = exp(slow + QUICK * log(L0 / target_l0)),    slow <- slow + rate * log(L0 / target_l0)
 
-So methods with and without a count can be compared at equal L0 without a search.
+So methods with and without a count can be compared at equal L0 without a search. A steered run also begins sparse,
+with biases or thresholds that let each latent fire on a share target_l0 / d_sae of the first rows [D]: begun with
+half of the latents active, as is usual, a run of hundreds of steps spends most of them on becoming sparse, under a
+penalty so strong that latents die or shrink to nothing.
 """
 
 from __future__ import annotations
@@ -28,7 +31,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 QUICK = 0.5  # how strongly the L0 of the last batch acts at once
-SLOW = 0.04  # how fast what is still missing adds up, for each step
+SLOW = 0.04  # how fast what is still missing adds up, for each step ...
+SHORT = 10.0  # ... and at least so much over a whole run, as short runs have less time
 CLAMP = 1.0  # a batch counts as at most e times too dense or too sparse
 
 
@@ -136,9 +140,8 @@ class Penalised(SAEConfig):
             return
         l0 = firings.sum() / len(batch.x)
         excess = (l0.clamp_min(1e-3 * self.target_l0).log() - math.log(self.target_l0)).clamp(-CLAMP, CLAMP)
-        w.memory["slow"] += (
-            SLOW * moment.penalty * excess
-        )  # what adds up during the ramp would be an answer to the ramp
+        rate = max(SLOW, SHORT / max(moment.steps, 100))
+        w.memory["slow"] += rate * moment.penalty * excess  # what adds up in the ramp would be an answer to the ramp
         w.memory["strength"].copy_((w.memory["slow"] + QUICK * excess).exp())
 
 

@@ -15,7 +15,7 @@ b_enc = b_mag, the gate is open where W_enc (x - b_dec) + b_enc > b_mag - exp(r)
 
 Source: Rajamanoharan et al., Improving dictionary learning with gated sparse autoencoders (2024), read in public
 code [C]. Ours [D]: the division by sqrt(d_in), which makes `l1` mean the same at every width; the ramp of the
-penalty; feedback on `l1` towards `target_l0`; resampling of dead latents.
+penalty; feedback on `l1` towards `target_l0`, and a first gate as sparse as that; resampling of dead latents.
 """
 
 from __future__ import annotations
