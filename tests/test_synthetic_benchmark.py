@@ -85,6 +85,7 @@ def test_a_leaderboard_is_shown_and_comes_back_from_disk(tmp_path, board):
     assert repr(back) == repr(board)
     assert back.frame.equals(board.frame)
     assert back.runs.equals(board.runs)
+    assert str(board) == board.markdown() == board._repr_mimebundle_()["text/markdown"]
     lines = board.markdown().splitlines()
     assert len(lines) == 2 + len(board.arms)
     assert len({line.count("|") for line in lines}) == 1

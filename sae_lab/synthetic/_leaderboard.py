@@ -133,6 +133,12 @@ class Leaderboard(Result):
             lines.append("| " + " | ".join([arm, *cells, "-" if math.isnan(pace) else f"{pace:.2f}"]) + " |")
         return "\n".join(lines)
 
+    def __str__(self) -> str:
+        return self.markdown()
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, str]:
+        return {"text/plain": repr(self), "text/markdown": self.markdown()}
+
     def plot(self) -> go.Figure:
         """Means with their intervals, a panel for each metric of the table."""
         import plotly.graph_objects as go
