@@ -52,7 +52,7 @@ def with_pursuit(sae: SAE, k: int | None = None) -> SAE:
     BadInput
         The SAE is a transcoder (what it reconstructs is not there at inference), or `k` makes no sense.
     """
-    from sae_lab.saes._sae import SAE
+    from sae_lab.saes._rewritten import rewritten
 
     if sae.d_in != sae.d_out or sae.metadata.get("target"):
         raise BadInput(
@@ -62,21 +62,7 @@ def with_pursuit(sae: SAE, k: int | None = None) -> SAE:
         k = sae.k
     if k is not None and (isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= sae.d_sae):
         raise BadInput(f"k must be a whole number between 1 and d_sae={sae.d_sae}, not {k!r}")
-    return SAE(
-        sae.W_enc.clone(),
-        sae.W_dec.clone(),
-        sae.b_enc.clone(),
-        sae.b_dec.clone(),
-        gate="pursuit",
-        k=k,
-        threshold=sae.threshold,
-        center=sae.center,
-        W_skip=sae.W_skip,
-        normalize=sae.normalize,
-        architecture=sae.architecture,
-        config=sae.config,
-        metadata={**sae.metadata, "name": f"{sae.name}, pursuit"},
-    )
+    return rewritten(sae, gate="pursuit", k=k, metadata={**sae.metadata, "name": f"{sae.name}, pursuit"})
 
 
 def pursue(signal: Tensor, pre: Tensor | None, sae: SAE) -> tuple[Tensor, Tensor]:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from sae_lab._errors import BadInput
+from sae_lab.saes._rewritten import rewritten
 from sae_lab.saes._sae import SAE
 
 UNIT = 1e-6  # rows whose lengths differ from 1 by no more are left bit for bit as they are
@@ -53,7 +54,7 @@ def with_threshold(sae: SAE, rows: Tensor | Iterable[Tensor]) -> SAE:
     if not count:
         raise BadInput(f"{sae.name} keeps no latent on any of the rows given, so it has no threshold: give other rows")
     # "above" excludes the threshold itself, and half of the rows' smallest values lie above it anyway
-    return _rewritten(sae, sae.W_enc, sae.W_dec, sae.b_enc, torch.tensor(total / count))
+    return rewritten(sae, gate="threshold", threshold=torch.full((sae.d_sae,), total / count, device=sae.device))
 
 
 @torch.no_grad()
@@ -74,24 +75,10 @@ def with_unit_decoder(sae: SAE) -> SAE:
     if sae.gate == "topk":
         raise BadInput(f"{sae.name} ranks latents by activation, which unit decoder rows would change: with_threshold")
     scale = torch.where(norms > 0, norms, 1.0)
-    return _rewritten(
-        sae, sae.W_enc * scale[:, None], sae.W_dec / scale[:, None], sae.b_enc * scale, sae.threshold * scale
-    )
-
-
-def _rewritten(sae: SAE, W_enc: Tensor, W_dec: Tensor, b_enc: Tensor, threshold: Tensor) -> SAE:
-    return SAE(
-        W_enc,
-        W_dec,
-        b_enc,
-        sae.b_dec,
-        gate="threshold",
-        k=sae.k,
-        threshold=threshold,
-        center=sae.center,
-        W_skip=sae.W_skip,
-        normalize=sae.normalize,
-        architecture=sae.architecture,
-        config=sae.config,
-        metadata=sae.metadata,
+    return rewritten(
+        sae,
+        W_enc=sae.W_enc * scale[:, None],
+        W_dec=sae.W_dec / scale[:, None],
+        b_enc=sae.b_enc * scale,
+        threshold=sae.threshold * scale,
     )

@@ -21,6 +21,7 @@ from sae_lab._metrics import Activity, Deviations
 from sae_lab._progress import Progress
 from sae_lab.evaluation._inputs import row_blocks
 from sae_lab.saes import SAE
+from sae_lab.saes._rewritten import rewritten
 from sae_lab.studies.stitching._gain import active_pairs
 
 if TYPE_CHECKING:
@@ -32,18 +33,8 @@ BLOCK = 4096
 
 def with_floor(sae: SAE, floor: float) -> SAE:
     """The SAE with no threshold below `floor`: its weakest activations are gone, whichever latent they are of."""
-    name = f"{sae.name}, floor {floor:.3g}"
-    return SAE(
-        sae.W_enc,
-        sae.W_dec,
-        sae.b_enc,
-        sae.b_dec,
-        gate="threshold",
-        threshold=sae.threshold.clamp(min=floor),
-        center=sae.center,
-        architecture=sae.architecture,
-        metadata={**sae.metadata, "name": name},
-    )
+    metadata = {**sae.metadata, "name": f"{sae.name}, floor {floor:.3g}"}
+    return rewritten(sae, threshold=sae.threshold.clamp(min=floor), config=None, metadata=metadata)
 
 
 @torch.no_grad()
