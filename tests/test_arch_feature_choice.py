@@ -166,6 +166,15 @@ def test_a_run_stopped_before_latents_choose_has_one_threshold():
     assert len(thresholds.unique()) == 1
 
 
+def test_one_threshold_for_all_keeps_the_l0_but_not_the_budgets():
+    run = sl.train(sl.FeatureChoice(d_sae=96, k=4, thresholds="global"), ROWS, **LONG)
+    assert len(run.sae.threshold.unique()) == 1
+    z = run.sae.encode(TEST) > 0
+    assert float(z.sum(dim=1).float().mean()) == pytest.approx(4, rel=0.1)
+    budgets = run._loop.state.weights.memory["budgets"]
+    assert float((z.float().mean(dim=0) / budgets).max()) > 1.5
+
+
 def test_a_saved_sae_keeps_its_thresholds(run, tmp_path):
     run.sae.save(tmp_path / "sae")
     again = sl.load_sae(tmp_path / "sae")
@@ -179,6 +188,7 @@ def test_a_saved_sae_keeps_its_thresholds(run, tmp_path):
     [
         ({"budgets": "none"}, "budgets"),
         ({"least": 0}, "least"),
+        ({"thresholds": "each"}, "thresholds"),
         ({"mutual_share": 0.0}, "before them"),
         ({"mutual_share": 0.9, "topk_share": 0.1}, "no steps"),
         ({"topk_share": -0.1}, "topk_share"),

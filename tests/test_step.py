@@ -20,7 +20,7 @@ CONFIGS = [
     sl.Matryoshka(d_sae=D_SAE, k=6),
     sl.Matryoshka(d_sae=D_SAE, k=6, prefixes=(7, 60, D_SAE), weighting="size"),
     sl.FeatureChoice(d_sae=D_SAE, k=6, budgets="uniform", mutual_share=0.0),
-    sl.FeatureChoice(d_sae=D_SAE, k=6, topk_share=0.2),
+    sl.FeatureChoice(d_sae=D_SAE, k=6, topk_share=0.2, thresholds="global"),
     sl.JumpReLU(d_sae=D_SAE, target_l0=6),
     sl.Gated(d_sae=D_SAE, l1=0.4),
     sl.PAnneal(d_sae=D_SAE, l1=0.4),

@@ -53,10 +53,11 @@ class FeatureChoiceKernel(SparseKernel):
         """Set `.grad` of every parameter; see `Kernel.gradients`."""
         self._moment = moment
         seen = super().gradients(batch, moment, dead)
-        if self._kept is not None:
+        if self._kept is not None and self._choice.thresholds == "latent":
             cuts = seen.cut.new_full((self.d_sae,), torch.inf)
             cuts.scatter_reduce_(0, self._kept.latents, self._kept.values, "amin")
-            seen.cut, self._kept = torch.where(cuts.isinf(), torch.nan, cuts), None
+            seen.cut = torch.where(cuts.isinf(), torch.nan, cuts)
+        self._kept = None
         return seen
 
     def _select(self, centred: Tensor, dead: Tensor | None, dead_pre: Tensor | None) -> Pairs:
