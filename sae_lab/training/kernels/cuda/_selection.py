@@ -1,0 +1,137 @@
+"""Host side of the selections: buffers, launches, and the floor that the next step starts from.
+
+What they give has the same form for both rules: a list of pairs in static buffers, ordered by row, in which each row
+knows where its pairs begin and end. Places that nothing fills hold the latent number d_sae, which sorts behind all.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import triton
+from torch import Tensor
+
+from sae_lab.training.kernels.cuda import _select, _select_batch
+
+BLOCK = 2048  # pre-activations that a program looks at together
+
+
+class Active(NamedTuple):
+    """What is active in a batch; all in buffers that the next step overwrites."""
+
+    values: Tensor
+    """(places,) activations, positive where a place is used."""
+    latents: Tensor
+    """(places,) int32, d_sae where a place is not used."""
+    rows: Tensor
+    """(places,) int32"""
+    starts: Tensor
+    """(rows,) int32"""
+    ends: Tensor
+    """(rows,) int32"""
+    cut: Tensor
+    """Smallest value kept; infinity when there is none."""
+
+
+def block_for(n: int) -> int:
+    """How many of `n` columns to look at together."""
+    return min(BLOCK, triton.next_power_of_2(n))
+
+
+class Places:
+    """The list of pairs, and room for each row's candidates."""
+
+    def __init__(self, rows: int, k: int, d_sae: int, places: int, device: torch.device):
+        self.k, self.d_sae = k, d_sae
+        self.block = block_for(d_sae)
+        self.room = triton.next_power_of_2(min(8 * k, d_sae))
+        self.values = torch.zeros(places, device=device)
+        self.latents = torch.full((places,), d_sae, dtype=torch.int32, device=device)
+        self.held_values = torch.zeros(rows, self.room, device=device)
+        self.held_latents = torch.zeros(rows, self.room, dtype=torch.int32, device=device)
+        self.floor = torch.zeros((), device=device)
+        """What candidates exceed; 0 before the first step, which looks for a better one itself."""
+
+    def ints(self, *shape: int) -> Tensor:
+        """A buffer of zeros."""
+        return torch.zeros(shape, dtype=torch.int32, device=self.values.device)
+
+    def select(self, pre: Tensor, bias: Tensor) -> Active:
+        """Select from pre-activations (rows, d_sae) to which the bias (d_sae,) is still to be added."""
+        raise NotImplementedError
+
+
+class RowTopK(Places):
+    """The k largest of each row."""
+
+    def __init__(self, rows: int, k: int, d_sae: int, device: torch.device):
+        super().__init__(rows, k, d_sae, rows * k, device)
+        self.starts = torch.arange(0, rows * k, k, dtype=torch.int32, device=device)
+        self.rows = torch.arange(rows * k, dtype=torch.int32, device=device) // k
+        self.ends, self.again = self.ints(rows), self.ints(rows)
+        self.cuts = torch.zeros(rows, device=device)
+
+    def select(self, pre: Tensor, bias: Tensor) -> Active:
+        """See `Places.select`."""
+        rows, k = len(pre), self.k
+        _select.select_rows[(rows,)](
+            pre, bias, self.floor, self.held_values, self.held_latents, self.values, self.latents, self.ends,
+            self.cuts, self.again, self.d_sae, k,
+            room=self.room, block=self.block, slots=triton.next_power_of_2(k),
+        )  # fmt: skip
+        cuts = self.cuts[:rows]
+        # two standard deviations below the mean: few rows fall short, and most have some k candidates to spare
+        finite = torch.where(cuts.isinf(), 0.0, cuts)
+        self.floor.copy_((finite.mean() - 2 * finite.std(correction=0)).clamp(min=0))
+        used = slice(0, rows * k)
+        return Active(
+            self.values[used], self.latents[used], self.rows[used], self.starts[:rows], self.ends[:rows], cuts.min()
+        )
+
+
+class BatchTopK(Places):
+    """The k * rows largest of the batch."""
+
+    def __init__(self, rows: int, k: int, d_sae: int, device: torch.device):
+        super().__init__(rows, k, d_sae, rows * (k + 1), device)  # one more a row, for values equal to the cut
+        self.rows = self.ints(rows * (k + 1))
+        self.found, self.greater, self.equal = self.ints(rows), self.ints(rows), self.ints(rows)
+        self.state, self.digits = self.ints(3), self.ints(256)
+
+    def select(self, pre: Tensor, bias: Tensor) -> Active:
+        """See `Places.select`."""
+        rows, n, block = len(pre), self.d_sae, self.block
+        budget = min(self.k * rows, rows * n)
+        shapes = {"room": self.room, "block": block}
+        grid = (rows,)
+        held = self.held_values[:rows]
+        _select_batch.collect_rows[grid](pre, bias, self.floor, held, self.held_latents, self.found, n, **shapes)
+        cut = held.view(-1).topk(budget, sorted=False).values.min()
+        stands = (self.found[:rows] <= self.room).all() & ((cut > 0) | (self.floor == 0))
+        self.state[0].copy_(torch.where(stands, cut, 0.0).view(torch.int32))
+        self.state[1].fill_(budget)
+        self.state[2].copy_(stands)
+        for shift in (24, 16, 8, 0):
+            _select_batch.count_digits[grid](pre, bias, self.state, self.digits, n, shift, block=block)
+            _select_batch.pick_digit[(1,)](self.state, self.digits, shift)
+
+        _select_batch.tally_rows[grid](pre, bias, self.state, held, self.greater, self.equal, n, **shapes)
+        greater, equal = self.greater[:rows], self.equal[:rows]
+        left = rows * (self.k + 1) - greater.sum()
+        before = equal.cumsum(0) - equal
+        ties = torch.minimum(equal, (left - before).clamp(min=0)).int()
+        ends = (greater + ties).cumsum(0, dtype=torch.int32)
+        starts = ends - greater - ties
+        used = slice(0, rows * (self.k + 1))
+        values, latents, numbers = self.values[used], self.latents[used], self.rows[used]
+        values.zero_()
+        latents.fill_(n)
+        numbers.zero_()
+        _select_batch.emit_rows[grid](
+            pre, bias, self.state, held, self.held_latents, starts, ties, values, latents, numbers, n, **shapes
+        )
+        cut = self.state[0].view(torch.float32)
+        self.floor.copy_(0.85 * cut)
+        smallest = torch.where(values > 0, values, torch.inf).min()
+        return Active(values, latents, numbers, starts, ends, smallest)
