@@ -14,13 +14,15 @@ from torch import Tensor
 
 BODY = 0.8  # share of the ranks that the law is fitted to: the tail is what it does not describe
 SHIFTS = 24  # values of beta that are tried
+LOWEST = 0.01  # share of the mean density below which a latent says nothing about the law: it is dead, or dying
 FEWEST = 8  # latents that must have fired before a law is fitted to them
 
 
 def expected(rates: Tensor) -> Tensor | None:
     """The density that the law expects of each latent at its rank, (d_sae,); None when too few have fired.
 
-    Least squares on logarithms over the upper 80 % of the ranks, for each of some values of beta; the best is taken.
+    Least squares on logarithms over the upper 80 % of the ranks, latents that hardly fire left out, for each of some
+    values of beta; the best is taken. Latents below get what the law goes on to say.
 
     Parameters
     ----------
@@ -29,7 +31,7 @@ def expected(rates: Tensor) -> Tensor | None:
     """
     ordered, order = rates.cpu().double().sort(descending=True, stable=True)
     body = ordered[: max(int(BODY * len(rates)), 1)]
-    body = body[body > 0]
+    body = body[body > LOWEST * ordered.mean()]
     if len(body) < FEWEST:
         return None
     ranks = torch.arange(1, len(rates) + 1, dtype=torch.float64)
