@@ -95,6 +95,9 @@ class PointwiseKernel(SparseKernel):
                 gradients.append(left * (2.0 / step.target.numel()))
             d_pre = leaves.add(pre, outputs, gradients)
         z = codes.z.detach()
+        if self.method.floor(w) is not None:  # pairs in a window below the threshold have done their part
+            some = ((z != 0) | (d_pre != 0)).nonzero().squeeze(1)
+            row, latent, z, d_pre = row[some], latent[some], z[some], d_pre[some]
         order, starts = self._by_latent(latent)
         w.W_dec.grad = _weighted_sums(d_decoded, row[order], starts, z[order])
         w.W_enc.grad = _weighted_sums(step.read, row[order], starts, d_pre[order])
