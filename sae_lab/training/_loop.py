@@ -18,6 +18,7 @@ from torch import Tensor
 from sae_lab._errors import BadInput, SaeLabError, Unavailable
 from sae_lab.saes import SAE
 from sae_lab.training._checkpoint import Checkpoint
+from sae_lab.training._memory import memory_errors
 from sae_lab.training._settings import learning_rate
 from sae_lab.training._state import TrainingState
 from sae_lab.training._step import Statistics
@@ -100,7 +101,7 @@ class Loop:
         """One step on raw rows, and what is due after it: a line of history, a word to listeners, a checkpoint."""
         state, settings = self.state, self.state.settings
         self._check(x)
-        with self._turn():
+        with self._turn(), memory_errors(settings.batch_size, state.config.d_sae, state.device):
             lr = learning_rate(state.step, settings)
             seen = state.advance(x)
         now = time.monotonic()

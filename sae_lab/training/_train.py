@@ -15,6 +15,7 @@ from sae_lab.saes import SAEConfig
 from sae_lab.saes._config import positive_int
 from sae_lab.training._checkpoint import Checkpoint
 from sae_lab.training._loop import Loop
+from sae_lab.training._memory import memory_errors
 from sae_lab.training._run import TrainingRun
 from sae_lab.training._settings import Settings, plan
 from sae_lab.training._state import TrainingState
@@ -140,7 +141,8 @@ def train(  # type: ignore[misc]  # the overloads say what comes back, this says
             place = _new_checkpoint(path)
             if place is not None:
                 on_error.callback(place.close)
-            state = TrainingState(each, numbers, data, chosen)
+            with memory_errors(numbers.batch_size, each.d_sae, chosen):
+                state = TrainingState(each, numbers, data, chosen)
             loops.append(Loop(state, data, _facts(each, data), place, checkpoint_every))
         on_error.pop_all()
     return _start(loops, data, background, loggers, progress, sweep=config is not configs[0])
