@@ -166,7 +166,7 @@ def test_a_search_stays_within_its_limits_and_ends_when_interrupted():
 
 def test_a_searched_arm_is_trained_with_what_was_found():
     arm = Arm("wide", "relu", searched="l1", start=0.01)
-    board = benchmark(TRUTH, arms=[arm], seeds=1, progress=False, **(SMALL | {"steps": 60}))
+    board = benchmark(TRUTH, arms=[arm], seeds=1, progress=False, **(SMALL | {"steps": 30}))
     tuned = board.tuned["wide"]
     assert board.options["wide"]["l1"] == tuned["value"] != 0.01
     assert tuned["l0"] < max(l0 for _, l0, _ in tuned["tried"])

@@ -35,10 +35,13 @@ def match(directions: np.ndarray, decoder: np.ndarray, alive: np.ndarray) -> Mat
     cosine = _units(directions) @ _units(decoder).T
     latent_feature = cosine.argmax(axis=0)
     latent_cosine = cosine[latent_feature, np.arange(len(decoder))]
+    cosine[:, ~alive] = -2
+    feature_latent = cosine.argmax(axis=1)
     cosine[:, ~alive] = 0  # kept, so that they cost pairs, but worth nothing
-    feature_latent = np.where(alive, cosine, -2).argmax(axis=1) if alive.any() else np.zeros(len(directions), int)
     of_features = np.arange(len(directions))
-    rows, columns = linear_sum_assignment(np.abs(cosine), maximize=True)
+    cost = cosine.astype(np.float64)  # scipy's own type: it would make further copies, each 2 GB for 16k by 16k
+    np.negative(np.abs(cost, out=cost), out=cost)
+    rows, columns = linear_sum_assignment(cost)
     pairs = cosine[rows, columns]
     wrong = float((pairs < 0).mean())
     return Match(
