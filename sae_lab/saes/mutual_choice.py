@@ -17,7 +17,7 @@ The allocation, the Zipf-like densities but for the lower tail, and an auxiliary
 generalises aux-k to under-used latents are the paper's [T]. No public code was found, and the formula of that loss
 is not known here: the law's fit, `underused`, the window and the union with the dead are ours [D]. On synthetic rows
 with bursts and with the default `underused`, hardly any latent was helped that was not dead already, and the result
-was BatchTopK's; with 0.5 more were, fewer died, and FVU rose where many had been dying (one seed each).
+was BatchTopK's; with 0.5 more were, fewer died, and FVU rose a little where many had been dying (one seed each).
 """
 
 from __future__ import annotations
