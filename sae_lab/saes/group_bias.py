@@ -25,7 +25,10 @@ in the last line, which a reviewer took for a misprint of min [T], as above. Rep
 every 50 steps of 512 rows, both rates 0.01, a tiny eps.
 
 Units: bias and y are in units where the rows have mean squared distance 1 from their mean; rows in training have
-d_in, so y = u / sqrt(d_in) + b. All rows share one factor: rows whose norms differ much can be normalised before.
+d_in, so y = u / sqrt(d_in) + b. All rows share one factor. Where norms differ much, divide every row by its own
+before: on the paper's imbalanced toy (384 latents, three worlds, 200,000 rows seen) the share of features found at a
+cosine of 0.8 was 0.94 with and 0.07 without, ours; TopK gains by it too. Targets far below a feature's frequency find
+nothing, and latents beyond those that are needed compete, so more of them can find less.
 
 Ours [D]: rows w_m have unit norm, so that weight decay on them would mean nothing: Adam, like all others here;
 equal, contiguous groups; biases start where Gaussian rows would fire at the target frequency (the paper's
