@@ -6,6 +6,7 @@ from sae_lab.saes._config import ARCHITECTURES, SAEConfig
 from sae_lab.saes._cosines import nearest, pairs_above
 from sae_lab.saes._fits import check_fits, check_same_place, columns
 from sae_lab.saes._load import load_sae
+from sae_lab.saes._options import document
 from sae_lab.saes._pursuit import with_pursuit
 from sae_lab.saes._sae import SAE, Sparse
 from sae_lab.saes.batch_topk import BatchTopK
@@ -22,6 +23,9 @@ from sae_lab.saes.relu import ReLU
 from sae_lab.saes.topk import TopK
 from sae_lab.saes.transcoder import Transcoder
 from sae_lab.saes.variational import VariationalTopK
+
+for _config in ARCHITECTURES.values():
+    document(_config)
 
 __all__ = [
     "ARCHITECTURES",
