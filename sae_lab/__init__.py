@@ -17,8 +17,10 @@ _HOME = {
     "Model": "models",
     "harvest": "activations",
     "join": "activations",
+    "stream": "activations",
     "read_saelens_activations": "activations",
     "Activations": "activations",
+    "ActivationStream": "activations",
     "SAE": "saes",
     "TopK": "saes",
     "BatchTopK": "saes",
@@ -82,7 +84,7 @@ __all__ = sorted(_HOME)
 
 if TYPE_CHECKING:
     from sae_lab._errors import SaeLabError
-    from sae_lab.activations import Activations, harvest, join, read_saelens_activations
+    from sae_lab.activations import Activations, ActivationStream, harvest, join, read_saelens_activations, stream
     from sae_lab.evaluation import (
         Comparison,
         LatentCache,

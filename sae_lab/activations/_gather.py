@@ -8,7 +8,7 @@ over everything.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 
 import numpy as np
 import torch
@@ -77,7 +77,7 @@ def shuffled(
     epochs: int | None,
     drop_last: bool,
     skip: int,
-) -> Iterator[Tensor]:
+) -> Generator[Tensor, None, None]:
     """Yield batches of `rows` (None: all rows of the source), shuffled anew each epoch.
 
     `skip` leaves out the first batches at no cost: their rows are never read.

@@ -114,7 +114,7 @@ class Run:
                 kept = torch.cat([kept.float(), gradients * writer.gradient_factor(gradients)], dim=1)
             kept = kept[begin : end - batch.first_row]
             part = rows.part(begin, end - batch.first_row)
-            writer.add(kept, part, _peak(kept, part, alias), batch.corpus)
+            writer.add(kept, part, peak(kept, part, alias), batch.corpus)
         return end - before
 
     def _rows(self, batch: Batch, sites: list[str]) -> tuple[dict[str, list[Tensor]], dict[str, list[Tensor]] | None]:
@@ -180,7 +180,7 @@ class Run:
         warnings.warn(f"the harvest was stopped at {rows:,}{of} rows: {where}", stacklevel=4)
 
 
-def _peak(values: Tensor, rows: Provenance, alias: str) -> float:
+def peak(values: Tensor, rows: Provenance, alias: str) -> float:
     """The largest magnitude; NaN and inf are an error that says where they stand."""
     low, high = torch.aminmax(values)
     peak = max(-float(low), float(high))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import html
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -174,7 +174,7 @@ class Activations(TokenProvenance):
         epochs: int | None = 1,
         drop_last: bool = True,
         skip: int = 0,
-    ) -> Iterator[Tensor]:
+    ) -> Generator[Tensor, None, None]:
         """Yield batches of rows in random order, over all rows, in bounded memory.
 
         Parameters

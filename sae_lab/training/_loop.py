@@ -6,9 +6,10 @@ happens in a step is the state's and the kernel's business; who watches is the r
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
@@ -19,12 +20,12 @@ from sae_lab._errors import BadInput, SaeLabError, Unavailable
 from sae_lab.saes import SAE
 from sae_lab.training._checkpoint import Checkpoint
 from sae_lab.training._memory import memory_errors
-from sae_lab.training._settings import learning_rate
+from sae_lab.training._settings import Settings, learning_rate
 from sae_lab.training._state import TrainingState
 from sae_lab.training._step import Statistics
 
 if TYPE_CHECKING:
-    from sae_lab.activations import Activations
+    from sae_lab.activations import Activations, ActivationStream
     from sae_lab.training.loggers import Logs
 
 TELL_EVERY = 0.1  # seconds between messages to listeners
@@ -42,7 +43,7 @@ class Loop:
     def __init__(
         self,
         state: TrainingState,
-        acts: Activations,
+        acts: Activations | ActivationStream,
         facts: dict[str, Any],
         checkpoint: Checkpoint | None = None,
         checkpoint_every: int | None = None,
@@ -68,12 +69,13 @@ class Loop:
         self.begin(logs)
         try:
             if not self.done:
-                for x in self.acts.batches(settings.batch_size, seed=settings.seed, epochs=None, skip=self.state.step):
-                    if self.stop_asked.is_set():
-                        break
-                    self.take(x, tell)
-                    if self.done:
-                        break
+                with batches_of(self.acts, settings, self.state.step, self.stop_asked.is_set) as batches:
+                    for x in batches:
+                        if self.stop_asked.is_set():
+                            break
+                        self.take(x, tell)
+                        if self.done:
+                            break
             return self.finish()
         except SaeLabError as error:
             self.rescue(error)
@@ -127,7 +129,7 @@ class Loop:
         if self.checkpoint is not None:
             self.save()  # before the calibration, which a resumed run repeats
         with self._turn():
-            self.state.calibrate(self.acts, **({} if self.done else {"rows": QUICK_CALIBRATION}))
+            self.state.calibrate(sample_of(self.acts), **({} if self.done else {"rows": QUICK_CALIBRATION}))
         return self.done
 
     def rescue(self, error: SaeLabError) -> None:
@@ -249,7 +251,27 @@ class Loop:
         return facts | {key: self.latest[key] for key in ("l0", "fvu") if key in self.latest}
 
 
-def _name_bad_row(acts: Activations) -> str:
+def sample_of(acts: Activations | ActivationStream) -> Activations:
+    """The rows from which scale, first weights and thresholds are taken: all, where they are stored."""
+    from sae_lab.activations import ActivationStream
+
+    return acts.sample if isinstance(acts, ActivationStream) else acts
+
+
+def batches_of(
+    acts: Activations | ActivationStream, settings: Settings, skip: int, stopped: Callable[[], bool]
+) -> contextlib.closing[Generator[Tensor, None, None]]:
+    """Batches without end, after the first `skip`; a thread behind them ends when the block is left."""
+    from sae_lab.activations import ActivationStream
+
+    size, seed = settings.batch_size, settings.seed
+    if isinstance(acts, ActivationStream):  # it waits for its model, though not once somebody stopped the run
+        return contextlib.closing(acts.batches(size, seed=seed, epochs=None, skip=skip, stopped=stopped))
+    return contextlib.closing(acts.batches(size, seed=seed, epochs=None, skip=skip))
+
+
+def _name_bad_row(acts: Activations | ActivationStream) -> str:
+    acts = sample_of(acts)  # a stream looks at its rows itself
     for begin in range(0, len(acts), 8192):
         bad = ~torch.isfinite(acts[begin : begin + 8192]).all(dim=1)
         if bool(bad.any()):

@@ -162,6 +162,7 @@ class TrainingState:
         tensors |= {"silent": self.dead.silent, "dead": self.dead.indices}
         tensors |= {"threshold.value": self.threshold.value, "threshold.count": self.threshold.count}
         tensors["step"] = torch.tensor(self.step)
+        tensors |= {"units.scale": self.scale, "units.shift": self.shift}
         return {name: tensor.detach().cpu().numpy() for name, tensor in tensors.items()}
 
     def restore(self, arrays: dict[str, np.ndarray], where: str) -> None:
@@ -175,7 +176,9 @@ class TrainingState:
                     f"use an older copy, or train anew"
                 )
             tensor.copy_(stored[name])
-        missing = sorted((set(current) | {"dead", "step"}) - set(stored))
+        # what the weights are in: made anew on another machine, a sample's last digits may differ
+        self.scale, self.shift = stored.get("units.scale", self.scale), stored.get("units.shift", self.shift)
+        missing = sorted((set(current) | {"dead", "step"}) - set(stored) - {"units.scale", "units.shift"})
         if missing:
             raise CorruptFile(f"the checkpoint {where} has no {missing[0]!r}: use an older copy, or train anew")
         self.kernel.set_moments({name: tensor for name, tensor in stored.items() if name.startswith("adam.")})

@@ -19,13 +19,15 @@ from sae_lab._errors import SaeLabError
 from sae_lab._progress import Progress
 from sae_lab.saes import SAE, SAEConfig
 from sae_lab.training import _history
+from sae_lab.training._loop import batches_of
 from sae_lab.training._run import Status, TrainingRun, stop_at_exit
 
 if TYPE_CHECKING:
     import pandas as pd
     import plotly.graph_objects as go
+    from torch import Tensor
 
-    from sae_lab.activations import Activations
+    from sae_lab.activations import Activations, ActivationStream
 
 
 class Sweep:
@@ -39,7 +41,7 @@ class Sweep:
         Whether whoever started it went on at once.
     """
 
-    def __init__(self, runs: Sequence[TrainingRun], acts: Activations, background: bool):
+    def __init__(self, runs: Sequence[TrainingRun], acts: Activations | ActivationStream, background: bool):
         self.runs = list(runs)
         self.background = background
         self._acts = acts
@@ -165,20 +167,11 @@ class Sweep:
                 if run._loop.checkpoint is not None and not run._loop.checkpoint.exists:
                     run._loop.save()  # so that a sweep killed early can be resumed whole
             first = min(run.step for run in going)
-            stream = self._acts.batches(settings.batch_size, seed=settings.seed, epochs=None, skip=first)
-            for number, x in enumerate(stream, first):
-                for run in list(going):
-                    if run._loop.done or run._loop.stop_asked.is_set():
-                        going.remove(run)
-                        self._end(run)
-                    elif run.step == number:  # a resumed run may be ahead of others
-                        try:
-                            run._loop.take(x, run._tell)
-                        except BaseException as error:
-                            going.remove(run)
-                            self._end(run, error)
-                if all(run._loop.done for run in going):
-                    break
+            with batches_of(self._acts, settings, first, self._nothing_left) as batches:
+                for number, x in enumerate(batches, first):
+                    self._hand_out(x, number, going)
+                    if all(run._loop.done for run in going):
+                        break
             for run in going:
                 self._end(run)
         except BaseException as error:  # the stream itself failed, for all that are left
@@ -187,6 +180,23 @@ class Sweep:
                     self._end(run, error)
         finally:
             self._ended.set()
+
+    def _hand_out(self, x: Tensor, number: int, going: list[TrainingRun]) -> None:
+        """A batch to each of the runs that are going; those that are done, stopped or failed leave."""
+        for run in list(going):
+            if run._loop.done or run._loop.stop_asked.is_set():
+                going.remove(run)
+                self._end(run)
+            elif run.step == number:  # a resumed run may be ahead of others
+                try:
+                    run._loop.take(x, run._tell)
+                except BaseException as error:
+                    going.remove(run)
+                    self._end(run, error)
+
+    def _nothing_left(self) -> bool:
+        """Whether no run wants another batch."""
+        return all(run.status != "running" or run._loop.stop_asked.is_set() for run in self.runs)
 
     def _end(self, run: TrainingRun, error: BaseException | None = None) -> None:
         """The last checkpoint and the threshold of one run."""

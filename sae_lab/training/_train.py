@@ -14,7 +14,7 @@ from sae_lab._errors import BadInput, CorruptFile, Mismatch
 from sae_lab.saes import SAEConfig
 from sae_lab.saes._config import positive_int
 from sae_lab.training._checkpoint import Checkpoint
-from sae_lab.training._loop import Loop
+from sae_lab.training._loop import Loop, sample_of
 from sae_lab.training._memory import memory_errors
 from sae_lab.training._run import TrainingRun
 from sae_lab.training._settings import Settings, plan
@@ -25,20 +25,22 @@ from sae_lab.training.loggers import Logger
 if TYPE_CHECKING:
     import numpy as np
 
-    from sae_lab.activations import Activations
+    from sae_lab.activations import Activations, ActivationStream
+
+    Rows = Activations | ActivationStream | torch.Tensor | np.ndarray
 
 
 @overload
-def train(config: SAEConfig, acts: Activations | torch.Tensor | np.ndarray, **options: Any) -> TrainingRun: ...
+def train(config: SAEConfig, acts: Rows, **options: Any) -> TrainingRun: ...
 
 
 @overload
-def train(config: Sequence[SAEConfig], acts: Activations | torch.Tensor | np.ndarray, **options: Any) -> Sweep: ...
+def train(config: Sequence[SAEConfig], acts: Rows, **options: Any) -> Sweep: ...
 
 
 def train(  # type: ignore[misc]  # the overloads say what comes back, this says what goes in
     config: SAEConfig | Sequence[SAEConfig],
-    acts: Activations | torch.Tensor | np.ndarray,
+    acts: Rows,
     *,
     steps: int | None = None,
     tokens: int | None = None,
@@ -66,10 +68,12 @@ def train(  # type: ignore[misc]  # the overloads say what comes back, this says
         What to train: `TopK(d_sae=..., k=...)`, `BatchTopK(...)`, `JumpReLU(...)` ... A list trains all of them,
         reading and shuffling each batch once; each gets the run that it would get alone, bit for bit.
     acts
-        `Activations`, or a tensor or array of raw activations, (rows, d_in).
+        `Activations`, a tensor or array of raw activations, (rows, d_in), or `sl.stream(...)`, which makes them
+        while they are used.
     steps, tokens, epochs
         How long to train, as optimiser steps, rows seen, or passes over the rows; at most one of them. With
-        none, as many passes as make about two million rows, between 1 and 10.
+        none, as many passes as make about two million rows, between 1 and 10; one pass over a stream, whose texts
+        are then counted first.
     batch_size
         Rows in a step (all rows, should there be fewer).
     lr
@@ -112,8 +116,6 @@ def train(  # type: ignore[misc]  # the overloads say what comes back, this says
     BadInput
         Something asked for makes no sense, or a row holds NaN or infinity (the row is named); nothing is lost.
     """
-    from sae_lab.activations import as_activations
-
     configs = [config] if isinstance(config, SAEConfig) else list(config) if isinstance(config, list | tuple) else []
     for each in configs or [config]:
         if not isinstance(each, SAEConfig):
@@ -123,8 +125,9 @@ def train(  # type: ignore[misc]  # the overloads say what comes back, this says
             )
     if checkpoint_every is not None:
         positive_int("checkpoint_every", checkpoint_every)
-    data = as_activations(acts)
+    data = _data(acts)
     lengths: dict[str, Any] = {"steps": steps, "tokens": tokens, "epochs": epochs}
+    rows = _rows(data, lengths, batch_size)
     shape: dict[str, Any] = {
         "warmup": warmup,
         "decay": decay,
@@ -132,7 +135,7 @@ def train(  # type: ignore[misc]  # the overloads say what comes back, this says
         "dead_window": dead_window,
         "clip": clip,
     }
-    settings = [plan(each, len(data), **lengths, batch_size=batch_size, lr=lr, seed=seed, **shape) for each in configs]
+    settings = [plan(each, rows, **lengths, batch_size=batch_size, lr=lr, seed=seed, **shape) for each in configs]
     chosen = _device(device)
     with contextlib.ExitStack() as on_error:
         loops = []
@@ -142,7 +145,7 @@ def train(  # type: ignore[misc]  # the overloads say what comes back, this says
             if place is not None:
                 on_error.callback(place.close)
             with memory_errors(numbers.batch_size, each.d_sae, chosen):
-                state = TrainingState(each, numbers, data, chosen)
+                state = TrainingState(each, numbers, sample_of(data), chosen)
             loops.append(Loop(state, data, _facts(each, data), place, checkpoint_every))
         on_error.pop_all()
     return _start(loops, data, background, loggers, progress, sweep=config is not configs[0])
@@ -150,7 +153,7 @@ def train(  # type: ignore[misc]  # the overloads say what comes back, this says
 
 def resume(
     path: str | Path,
-    acts: Activations | torch.Tensor | np.ndarray | None = None,
+    acts: Rows | None = None,
     *,
     device: str | torch.device = "auto",
     checkpoint_every: int | None = None,
@@ -165,7 +168,8 @@ def resume(
     path
         The folder that `train(..., checkpoint=path)` wrote.
     acts
-        The same activations. They may be left out if they lie in a folder that is still where it was.
+        The same activations, or a stream of the same; they may be left out if they lie in a folder that is still
+        where it was.
     device, checkpoint_every, background, loggers, progress
         As in `train`.
 
@@ -176,12 +180,10 @@ def resume(
     BadInput, CorruptFile
         There is no checkpoint, another run is writing to it, or its files are damaged.
     """
-    from sae_lab.activations import as_activations
-
     if not Path(path).is_dir():
         raise BadInput(f"no checkpoint at {path}: give the folder that train(..., checkpoint=...) wrote")
     folders = sorted(Path(path).glob("run-[0-9][0-9]*"))
-    data = None if acts is None else as_activations(acts)
+    data = None if acts is None else _data(acts)
     chosen = _device(device)
     with contextlib.ExitStack() as on_error:
         loops = []
@@ -194,7 +196,11 @@ def resume(
 
 
 def _resumed(
-    path: Path, acts: Activations | None, device: torch.device, every: int | None, on_error: contextlib.ExitStack
+    path: Path,
+    acts: Activations | ActivationStream | None,
+    device: torch.device,
+    every: int | None,
+    on_error: contextlib.ExitStack,
 ) -> Loop:
     """The loop of one checkpoint, locked, where it stopped."""
     from sae_lab.activations import Activations
@@ -220,7 +226,7 @@ def _resumed(
         raise Mismatch(
             f"these are not the activations that the run at {path} was trained on: give those, or start a new run"
         )
-    loop = Loop(TrainingState(config, settings, acts, device), acts, facts, place, every)
+    loop = Loop(TrainingState(config, settings, sample_of(acts), device), acts, facts, place, every)
     loop.restore(meta, arrays, str(path))
     return loop
 
@@ -241,7 +247,7 @@ def _new_checkpoint(path: str | Path | None) -> Checkpoint | None:
 
 def _start(
     loops: list[Loop],
-    acts: Activations,
+    acts: Activations | ActivationStream,
     background: bool,
     loggers: Sequence[Logger],
     progress: bool,
@@ -263,7 +269,26 @@ def _title(loop: Loop) -> str:
     return f"{type(config).__name__}, {config.d_sae} latents{amount}{f', {site}' if site else ''}"
 
 
-def _facts(config: SAEConfig, acts: Activations) -> dict[str, Any]:
+def _data(acts: Rows) -> Activations | ActivationStream:
+    from sae_lab.activations import ActivationStream, as_activations
+
+    return acts if isinstance(acts, ActivationStream) else as_activations(acts)
+
+
+def _rows(data: Activations | ActivationStream, lengths: dict[str, Any], batch_size: int) -> int:
+    """How many rows the length of a run is reckoned from; a stream is counted only where that is needed."""
+    from sae_lab.activations import ActivationStream
+
+    if not isinstance(data, ActivationStream):
+        return len(data)
+    positive_int("batch_size", batch_size)
+    data.check(batch_size)
+    if all(value is None for value in lengths.values()):
+        lengths["epochs"] = 1
+    return data.least_rows(batch_size) if lengths["epochs"] is None else len(data)
+
+
+def _facts(config: SAEConfig, acts: Activations | ActivationStream) -> dict[str, Any]:
     """What a checkpoint and a trained SAE remember of their data."""
     known = acts.metadata
     metadata = {key: known[key] for key in ("model", "site", "context_length") if known.get(key) is not None}
