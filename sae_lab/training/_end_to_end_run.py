@@ -60,6 +60,7 @@ class EndToEnd(Result):
         for column, (name, label) in enumerate(CURVES, start=1):
             figure.add_trace(go.Scatter(x=frame["tokens"], y=frame[name], name=label, mode="lines"), row=1, col=column)
         figure.update_xaxes(title_text="tokens")
+        figure.update_yaxes(rangemode="tozero", col=len(CURVES))  # L0 is held, and is to look so
         figure.update_layout(showlegend=False, height=320)
         return figure
 
