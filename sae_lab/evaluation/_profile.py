@@ -91,6 +91,9 @@ def profile(
     BadInput
         An option cannot be used, or there are no rows.
     """
+    from sae_lab.saes import check_sae
+
+    check_sae(sae)
     check_counts(1, top=top, bins=bins)
     check_counts(0, quantile_groups=quantile_groups, per_group=per_group, before=before, after=after, seed=seed)
     if batch_rows == "auto":

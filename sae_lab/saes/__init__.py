@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sae_lab.saes._config import ARCHITECTURES, SAEConfig
 from sae_lab.saes._cosines import nearest, pairs_above
-from sae_lab.saes._fits import check_fits, check_same_place, columns
+from sae_lab.saes._fits import check_fits, check_sae, check_same_place, columns
 from sae_lab.saes._load import load_sae
 from sae_lab.saes._options import document
 from sae_lab.saes._pursuit import with_pursuit
@@ -47,6 +47,7 @@ __all__ = [
     "Transcoder",
     "VariationalTopK",
     "check_fits",
+    "check_sae",
     "check_same_place",
     "columns",
     "gradient_topk",

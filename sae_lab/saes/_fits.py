@@ -2,14 +2,39 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sae_lab._errors import Mismatch
+from sae_lab._errors import BadInput, Mismatch
 from sae_lab.saes._weights import Layout
 
 if TYPE_CHECKING:
     from sae_lab.activations import Activations
     from sae_lab.saes._sae import SAE
+
+
+def check_sae(given: Any) -> None:
+    """Refuse what is not an SAE but leads to one, and say how; everything that takes an SAE asks this first.
+
+    Raises
+    ------
+    BadInput
+        It is a run, a config, a path, or something else.
+    """
+    from sae_lab.saes._config import SAEConfig
+    from sae_lab.saes._sae import SAE
+
+    if isinstance(given, SAE):
+        return
+    if isinstance(given, SAEConfig):
+        way = "that says what to train: sl.train(config, acts).sae is the SAE"
+    elif isinstance(given, str | Path):
+        way = "sl.load_sae(path) is the SAE"
+    elif isinstance(getattr(given, "sae", None), SAE):
+        way = "pass its .sae"
+    else:
+        way = "sl.train(...).sae and sl.load_sae(...) give one"
+    raise BadInput(f"this needs an SAE, not a {type(given).__name__}: {way}")
 
 
 def check_fits(sae: SAE, acts: Activations) -> None:
@@ -22,7 +47,13 @@ def check_fits(sae: SAE, acts: Activations) -> None:
     Mismatch
         They do not belong together; the message says in what.
     """
+    check_sae(sae)
     if sae.d_in != acts.d_in:
+        if sae.metadata.get("target") and [source["width"] for source in acts.sources] == [sae.d_in, sae.d_out]:
+            raise Mismatch(
+                "this reads the transcoder's input alone, and these activations have its target beside it: give what "
+                f"was joined as {acts.sources[0]['name']!r}"
+            )
         home = sae.metadata.get("model") or "the model that it was trained on"
         raise Mismatch(
             f"this SAE reads activations of width {sae.d_in}, these have width {acts.d_in}: harvest them at "
@@ -48,6 +79,7 @@ def columns(sae: SAE, acts: Activations) -> Layout:
     Mismatch
         They do not belong together; the message says in what.
     """
+    check_sae(sae)
     target = sae.metadata.get("target")
     if target is None and sae.d_out == sae.d_in:
         names = [source["name"] for source in acts.sources]
@@ -82,6 +114,8 @@ def check_same_place(one: SAE, other: SAE, otherwise: str) -> None:
     Mismatch
         Their widths, models or sites differ; both are named.
     """
+    check_sae(one)
+    check_sae(other)
     if one.d_in != other.d_in:
         raise Mismatch(
             f"{one.name} reads activations of width {one.d_in}, {other.name} of width {other.d_in}: {otherwise}"

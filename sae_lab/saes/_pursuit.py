@@ -52,8 +52,10 @@ def with_pursuit(sae: SAE, k: int | None = None) -> SAE:
     BadInput
         The SAE is a transcoder (what it reconstructs is not there at inference), or `k` makes no sense.
     """
+    from sae_lab.saes._fits import check_sae
     from sae_lab.saes._rewritten import rewritten
 
+    check_sae(sae)
     if sae.d_in != sae.d_out or sae.metadata.get("target"):
         raise BadInput(
             f"{sae.name} reconstructs another site than it reads, so there is nothing to pursue at inference"

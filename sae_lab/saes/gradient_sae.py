@@ -68,7 +68,8 @@ class GradientSAE(TopK):
 
     def place(self, sources: tuple[dict[str, Any], ...]) -> dict[str, Any]:
         """The place of the rows: that is what it reads and reconstructs."""
-        return {key: sources[0][key] for key in ("model", "site") if sources[0][key] is not None}
+        known = {key: sources[0][key] for key in ("model", "site") if sources[0][key] is not None}
+        return {"site": None, **known}  # where the rows do not say it, that of both together is not theirs
 
     def strength(self, moment: Moment) -> float:
         """Beta at a step."""

@@ -53,6 +53,11 @@ class Transcoder(TopK):
     def place(self, sources: tuple[dict[str, Any], ...]) -> dict[str, Any]:
         """The input's model and site as those of the SAE, and those of the target."""
         source, target = sources
+        if source["name"] == "target" or target["name"] == "input":
+            raise BadInput(
+                f"a transcoder reads the first source and reconstructs the second, and these are called "
+                f"{source['name']!r} and {target['name']!r}: sl.join({{'input': ..., 'target': ...}}) in this order"
+            )
         known = {key: source[key] for key in ("model", "site") if source[key] is not None}
         return {"site": None, **known, "target": dict(target)}
 

@@ -90,7 +90,7 @@ def merge(
     BadInput
         Fewer than two SAEs, one given twice, or an option that cannot be used.
     """
-    saes = list(saes)
+    saes = [saes] if isinstance(saes, SAE) else list(saes)
     _check(saes, novel)
     check_options(threshold, "components", bias)
     check_counts(1, batch_size=batch_size, **({} if max_rows is None else {"max_rows": max_rows}))
