@@ -139,7 +139,8 @@ def is_cuda(name: str) -> bool:
 
 def test_no_constraint_asks_for_a_cuda_package_or_for_one_build_of_torch():
     proven = constraints()
-    assert [name for name in proven if is_cuda(name)] == []
+    # tests run triton's interpreter; its version is the one that the CUDA build of the proven torch asks for
+    assert [name for name in proven if is_cuda(name)] == ["triton"]
     assert [version for version in proven.values() if "+" in version] == []
     assert "torch" in proven
 

@@ -49,8 +49,8 @@ is_new_enough "$python" || fail "$VENV holds $("$python" --version), and Python 
 installed_torch() { "$python" -c 'import importlib.metadata as m; print(m.version("torch"))' 2>/dev/null; }
 pip() { "$python" -m pip install --disable-pip-version-check --no-input "${quiet[@]}" "$@"; }
 
-held="$VENV/constraints.txt" # constraints.txt, with torch held at what is there
-grep -v '^torch==' constraints.txt >"$held"
+held="$VENV/constraints.txt" # constraints.txt, with torch (and what it brings) held at what is there
+grep -v -e '^torch==' -e '^triton==' constraints.txt >"$held"
 
 if [ -n "$TORCH" ]; then
     echo "Installing $TORCH into $VENV"
@@ -62,6 +62,11 @@ elif ! installed_torch >/dev/null; then
     pip -c "$held" "$torch"
 fi
 echo "torch==$(installed_torch)" >>"$held"
+# a CUDA build of torch asks for the triton that it was made with; beside another, constraints.txt decides
+brings_triton() {
+    "$python" -c 'import importlib.metadata as m; exit(not any(r.startswith("triton") for r in m.requires("torch") or []))'
+}
+brings_triton || grep '^triton==' constraints.txt >>"$held"
 
 echo "Installing sae_lab and what it needs into $VENV (some minutes the first time)"
 pip -c "$held" "hatchling>=1.27" editables # what builds sae_lab itself

@@ -6,6 +6,7 @@ import torch
 
 from sae_lab.saes import SAEConfig
 from sae_lab.training._step import Kernel
+from sae_lab.training.kernels import cuda
 from sae_lab.training.kernels.cpu import SparseKernel
 from sae_lab.training.kernels.feature_choice import FeatureChoiceKernel
 from sae_lab.training.kernels.gradient import GradientKernel
@@ -28,6 +29,8 @@ KERNELS: tuple[type[Kernel], ...] = (
 
 def choose(config: SAEConfig, device: torch.device) -> type[Kernel]:
     """The fastest kernel that knows this architecture's selection rule on this device."""
+    if config.selection in cuda.SELECTIONS and cuda.usable(device):
+        return cuda.kernel()
     for kernel in KERNELS:
         if config.selection in kernel.selections:
             return kernel

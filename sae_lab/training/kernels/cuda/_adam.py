@@ -28,7 +28,7 @@ def update_latents(
     beta1, beta2, eps, d_out, d_in,
     unit: tl.constexpr, low: tl.constexpr, out_block: tl.constexpr, in_block: tl.constexpr,
 ):  # fmt: skip
-    """One program a latent: clipped gradients, Adam, decoder row to unit norm, low-precision copy of the encoder row."""
+    """One program a latent: clipping, Adam, unit norm of the decoder row, low-precision copy of the encoder row."""
     latent = tl.program_id(0).to(tl.int64)
     columns = tl.arange(0, out_block)
     mask = columns < d_out

@@ -25,7 +25,7 @@ FEWEST_DEAD = 256  # the list of dead latents is padded to at least so many
 EMPTY: dict[str, Tensor] = {}
 
 
-class Error(NamedTuple):
+class Decoded(NamedTuple):
     """What decoding gives."""
 
     left: Tensor
@@ -145,7 +145,7 @@ class CudaKernel(Kernel):
         loss = fvu if aux is None else fvu + aux.loss
         return Statistics(loss, fvu, bounds[-1] / rows, bounds.diff().long(), cut)
 
-    def _decode(self, active: Active, target: Tensor) -> Error:
+    def _decode(self, active: Active, target: Tensor) -> Decoded:
         rows, scale = len(target), 2.0 / target.numel()
         left, d_pre, squares = self._error[:rows], self._d_pre[: len(active.values)], self._squares[:rows]
         _sparse.decode_rows[(rows,)](
@@ -153,12 +153,12 @@ class CudaKernel(Kernel):
             squares, scale, self.d_out,
             block=self._columns["out_block"], num_warps=self._columns["num_warps"],
         )  # fmt: skip
-        return Error(left, d_pre, squares.sum(), scale)
+        return Decoded(left, d_pre, squares.sum(), scale)
 
-    def _aux(self, dead: Tensor, error: Error, read: Tensor) -> _dense.Aux:
+    def _aux(self, dead: Tensor, error: Decoded, read: Tensor) -> _dense.Aux:
         return _dense.aux(self.weights, dead, error.left, error.squared, read, self.aux_k, self.aux_weight)
 
-    def _sum(self, active: Active, error: Error, read: Tensor, aux: _dense.Aux | None) -> Tensor:
+    def _sum(self, active: Active, error: Decoded, read: Tensor, aux: _dense.Aux | None) -> Tensor:
         """Gradients of both matrices and of `b_enc`, and their norms; returns the bounds of latents in the order."""
         w = self.weights
         narrow = torch.int16 if self.d_sae < 2**15 else torch.int32  # fewer bits sort faster
@@ -195,6 +195,7 @@ class CudaKernel(Kernel):
         )  # fmt: skip
         for tensor in small:
             state = self.adam.state[tensor]
+            assert tensor.grad is not None
             g, m, v = tensor.grad * factors[0], state["exp_avg"], state["exp_avg_sq"]
             m.lerp_(g, 1 - beta1)
             v.mul_(beta2).addcmul_(g, g, value=1 - beta2)

@@ -16,6 +16,7 @@ import triton
 from triton import language as tl
 
 INFINITY = tl.constexpr(0x7F800000)  # the bits of a float
+OCTAVE = tl.constexpr(1 << 23)  # between a float's bits and those of its double
 
 
 @triton.jit
@@ -43,13 +44,25 @@ def collect_row(pre, bias, low, values, latents, n, room: tl.constexpr, block: t
 
 
 @triton.jit
-def kth_largest(bits, k):
-    """Bits of the k-th largest of positive floats, given as bits with 0 for "none"; 0 when there are fewer."""
-    cut = tl.full((), 0, tl.int32)
-    for step in range(31):
-        higher = cut | (1 << (30 - step))
-        cut = tl.where(tl.sum((bits >= higher).to(tl.int32), 0) >= k, higher, cut)
-    return cut
+def cut_of(bits, k):
+    """Where to cut positive floats, given as bits with 0 for "none", so that at most k are above; and how many are.
+
+    When fewer than k are above the cut and more than k are not below it, they differ in ties.
+    """
+    under, over = tl.full((), 0, tl.int32), tl.max(bits, 0)
+    above = tl.sum((bits > 0).to(tl.int32), 0)
+    cut = under
+    if above > k:
+        under = tl.min(tl.where(bits > 0, bits, over), 0) - 1
+        above *= 0
+        while (above != k) & (over - under > 1):
+            cut = under + (over - under) // 2
+            above = tl.sum((bits > cut).to(tl.int32), 0)
+            under = tl.where(above > k, cut, under)
+            over = tl.where(above < k, cut, over)
+        cut = tl.where(above == k, cut, over)
+        above = tl.sum((bits > cut).to(tl.int32), 0)
+    return cut, above
 
 
 @triton.jit
@@ -73,50 +86,44 @@ def select_rows(
     pre += row * n
     held_values += row * room
     held_latents += row * room
-    low = tl.load(floor)
-    found = collect_row(pre, bias, low, held_values, held_latents, n, room, block)
-
-    # bisection: more than `room` values exceed `under`, fewer than k exceed `over`
-    under, over = tl.full((), 0, tl.int32), tl.full((), INFINITY, tl.int32)
-    tries = tl.full((), 0, tl.int32)
-    if (found < k) & (low > 0.0):
-        over = low.to(tl.int32, bitcast=True)
-        low = 0.0 * low  # what is not positive is never kept
+    # more than `room` values exceed `under` (-1: not known), fewer than k exceed `over`; all as bits of floats
+    under, over = tl.full((), -1, tl.int32), tl.full((), INFINITY, tl.int32)
+    at = tl.load(floor).to(tl.int32, bitcast=True)
+    found, readings, tied = tl.full((), 0, tl.int32), tl.full((), 0, tl.int32), tl.full((), 0, tl.int32)
+    searching = tl.full((), 1, tl.int32)
+    while searching > 0:
+        low = at.to(tl.float32, bitcast=True)
         found = collect_row(pre, bias, low, held_values, held_latents, n, room, block)
-        tries += 1
-    if found > room:
-        under = low.to(tl.int32, bitcast=True)
-    while ((found > room) | ((found < k) & (low > 0.0))) & (over - under > 1):
-        low = (under + (over - under) // 2).to(tl.float32, bitcast=True)
-        found = collect_row(pre, bias, low, held_values, held_latents, n, room, block)
-        under = tl.where(found > room, low.to(tl.int32, bitcast=True), under)
-        over = tl.where(found < k, low.to(tl.int32, bitcast=True), over)
-        tries += 1
-    tied = (found > room) | ((found < k) & (low > 0.0))  # no floor fits: very many values equal the cut, `over`
-    if tied:
-        low = over.to(tl.float32, bitcast=True)
-        found = collect_row(pre, bias, low, held_values, held_latents, n, room, block)
-        tries += 1
-    tl.store(again + row, tries)
+        readings += 1
+        under = tl.where(found > room, at, under)
+        over = tl.where(found < k, at, over)
+        fits = (found <= room) & ((found >= k) | (at == 0))  # what is not positive is never kept
+        searching = tl.where(fits | (tied > 0), 0, 1)
+        # no floor fits when very many values equal `over`: then those above it, and of the others what is missing
+        tied = tl.where((searching > 0) & (under >= 0) & (over - under <= 1), 1, tied)
+        # a floor that did not fit is likely not far off: halve or double it at first, then bisect
+        lower = tl.where(readings < 3, tl.maximum(at - OCTAVE, 0), 0)
+        double = (over == INFINITY) & (at > OCTAVE) & (readings < 3)
+        between = tl.where(double, at + OCTAVE, under + (over - under) // 2)
+        at = tl.where(tied > 0, over, tl.where(under < 0, lower, between))
+    tl.store(again + row, readings - 1)
 
     held = tl.arange(0, room)
     x = tl.load(held_values + held, mask=held < found, other=0.0)
     bits = tl.maximum(x, 0.0).to(tl.int32, bitcast=True)
-    cut = kth_largest(bits, k)
-    greater = tl.sum((bits > cut).to(tl.int32), 0)
-    kept = keep_ties(bits, cut, k - greater)
+    cut, above = cut_of(bits, k)
+    kept = keep_ties(bits, cut, k - above)
     places = row * k + tl.cumsum(kept.to(tl.int32), 0) - 1
     tl.store(values + places, x, mask=kept)
     tl.store(latents + places, tl.load(held_latents + held, mask=kept, other=0), mask=kept)
     count = tl.sum(kept.to(tl.int32), 0)
     smallest = tl.min(tl.where(kept, x, float("inf")), 0)
-    if tied:
+    if tied > 0:
         smallest = over.to(tl.float32, bitcast=True)
         for begin in range(0, n, block):
-            x = load_block(pre, bias, begin, n, block)
-            equal = x == smallest
+            equal = load_block(pre, bias, begin, n, block) == smallest
             place = count + tl.cumsum(equal.to(tl.int32), 0) - 1
-            tl.store(values + row * k + place, x, mask=equal & (place < k))
+            tl.store(values + row * k + place, smallest, mask=equal & (place < k))
             tl.store(latents + row * k + place, begin + tl.arange(0, block), mask=equal & (place < k))
             count = tl.minimum(count + tl.sum(equal.to(tl.int32), 0), k)
     tl.store(ends + row, (row * k + count).to(tl.int32))

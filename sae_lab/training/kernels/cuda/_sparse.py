@@ -15,9 +15,7 @@ from triton import language as tl
 
 
 @triton.jit
-def decode_rows(
-    values, latents, starts, ends, W_dec, target, error, d_pre, squares, scale, width, block: tl.constexpr
-):
+def decode_rows(values, latents, starts, ends, W_dec, target, error, d_pre, squares, scale, width, block: tl.constexpr):
     """One program a row: error = sum of values times decoder rows - target, and the gradient of each value.
 
     `d_pre` (pairs,) gets `scale` times the dot product of the error and the pair's decoder row; all pairs between

@@ -1,0 +1,138 @@
+"""The CUDA step without a GPU: in Triton's interpreter against the reference, and compiled for a GPU but not run."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import sae_lab as sl
+from sae_lab.training import kernels
+from sae_lab.training.kernels import ReferenceKernel, SparseKernel, cuda
+
+HERE = Path(__file__).parent
+TRITON = importlib.util.find_spec("triton") is not None
+needs_triton = pytest.mark.skipif(not TRITON, reason="Triton comes for Linux on x86-64 alone")
+
+
+def in_a_process(script: str, *arguments: str, **environment: str) -> dict:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
+    command = [sys.executable, str(HERE / script), *arguments]
+    done = subprocess.run(command, cwd=HERE.parent, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def interpreted() -> dict:
+    """Everything at once: starting the interpreter takes longer than the steps."""
+    if not TRITON:
+        pytest.skip("Triton comes for Linux on x86-64 alone")
+    return in_a_process("_interpreted.py")
+
+
+CASES = [
+    "topk",
+    "topk, many dead, clipped",
+    "batch_topk",
+    "batch_topk, few dead, clipped, a smaller batch",
+    "transcoder",
+]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_adam_steps_equal_dense_autograd(interpreted, case):
+    found = interpreted["cases"][case]
+    assert max(found["parameters"].values()) < 1e-6
+    assert min(found["moved"].values()) > 1e-3, "a parameter was not trained, so the comparison says nothing"
+    assert found["figures"] < 2e-6
+    assert (found["aux"] > 1e-3) == ("dead" in case or case == "transcoder")
+    assert found["hot"] > 0, "no latent was active so often that its sums are made elsewhere"
+    assert found["norms"] < 1e-6
+
+
+@pytest.mark.parametrize("case", ["topk, nothing active", "batch_topk, nothing active"])
+def test_a_step_without_any_active_latent_moves_the_decoder_bias_alone(interpreted, case):
+    found = interpreted["cases"][case]
+    assert found["l0"] == 0
+    assert max(found["parameters"].values()) < 1e-6
+    assert found["moved"]["b_dec"] > 5e-4
+    assert max(found["moved"][name] for name in ("W_enc", "W_dec", "b_enc")) < 1e-6
+
+
+def test_selection_is_exact_whatever_the_floor_was(interpreted):
+    runs = {name: run for name, run in interpreted["selected"].items() if "ties" not in name}
+    assert len(runs) == 12
+    assert max(run["error"] for run in runs.values()) < 1e-6
+    for places in ("RowTopK", "BatchTopK"):
+        again = {name.partition(" ")[2]: run["again"] for name, run in runs.items() if name.startswith(places)}
+        assert again["1.2 0.0"] == 0, "a floor that fits costs one reading"
+        assert min(again[name] for name in ("0.0 0.0", "1000.0 0.0", "1.0 -2.0")) > 0
+
+
+def test_equal_values_at_the_cut_are_kept_as_far_as_there_is_room(interpreted):
+    # 70 columns of ones; column 7 holds 2; the middle row is negative; two places a row, in BatchTopK one more
+    assert interpreted["selected"]["RowTopK ties"] == {"columns": [0, 7], "l0": [2, 0, 2]}
+    assert interpreted["selected"]["BatchTopK ties"] == {"columns": list(range(8)), "l0": [8, 0, 1]}
+
+
+def test_a_kernel_goes_on_from_the_moments_of_another(interpreted):
+    assert interpreted["resumed"] == 0
+
+
+def test_low_precision_products_read_a_copy_of_the_encoder(interpreted):
+    low = interpreted["low"]
+    assert low["kind"] == "torch.bfloat16"
+    assert low["away"] < 2**-7  # the interpreter cuts digits off where a GPU rounds
+    ours, expected = low["losses"]
+    assert ours == pytest.approx(expected, rel=0.02)
+    assert ours != expected
+
+
+def test_nothing_in_a_step_waits_for_the_device_or_has_a_shape_that_depends_on_values(interpreted):
+    asked = set(interpreted["operations"])
+    assert {"mm", "topk", "sort", "scatter"} <= asked
+    waiting = {
+        "_local_scalar_dense",
+        "nonzero",
+        "masked_select",
+        "_unique2",
+        "bincount",
+        "repeat_interleave",
+        "is_nonzero",
+    }
+    assert not asked & waiting
+
+
+@needs_triton
+@pytest.mark.slow
+@pytest.mark.parametrize("pre", ["*fp32", "*bf16"])
+def test_every_kernel_compiles_for_a_gpu(pre, tmp_path):
+    sizes = in_a_process("_compiled.py", pre, TRITON_CACHE_DIR=str(tmp_path))
+    assert len(sizes) == 9
+    assert min(sizes.values()) > 1000
+
+
+def test_the_cuda_step_is_chosen_on_a_gpu_where_triton_is(monkeypatch):
+    gpu, config = torch.device("cuda"), sl.TopK(d_sae=8, k=2)
+    if TRITON:
+        chosen = kernels.choose(config, gpu)
+        assert chosen.__module__.startswith("sae_lab.training.kernels.cuda.")
+        assert issubclass(kernels.choose(sl.BatchTopK(d_sae=8, k=2), gpu), chosen)
+    assert kernels.choose(config, torch.device("cpu")) is SparseKernel
+    assert kernels.choose(sl.ReLU(d_sae=8), gpu) is not ReferenceKernel
+    assert kernels.choose(sl.ReLU(d_sae=8), gpu) is kernels.choose(sl.ReLU(d_sae=8), torch.device("cpu"))
+    monkeypatch.setattr(cuda.importlib.util, "find_spec", lambda name: None)
+    assert kernels.choose(config, gpu) is SparseKernel
+
+
+def test_training_on_a_cpu_does_not_load_triton():
+    code = "import sys, sae_lab as sl, sae_lab.training.kernels as k; print('triton' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=HERE.parent, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
