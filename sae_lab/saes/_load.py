@@ -74,6 +74,12 @@ def load_sae(
 
 def _place(name_or_path: str | Path, subfolder: str | None, revision: str | None) -> Path:
     """Where the files are, downloaded if they have to be."""
+    if not isinstance(name_or_path, str | Path) or not str(name_or_path).strip():
+        raise BadInput(f"name_or_path must be 'demo', a folder, a file or a hub id 'owner/name', not {name_or_path!r}")
+    if match := re.match(r"https?://huggingface\.co/([\w.-]+/[\w.-]+)", str(name_or_path)):
+        raise BadInput(
+            f"{name_or_path!r} is an address: give the hub id in it, {match[1]!r}, and the rest as subfolder="
+        )
     path = Path(name_or_path)
     if path.exists():
         if revision is not None:

@@ -22,6 +22,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from sae_lab._errors import BadInput, nearest
+from sae_lab._files import read_json
 
 if TYPE_CHECKING:
     from sae_lab.saes._sae import SAE
@@ -75,12 +76,27 @@ def detect(path: Path | str) -> str:
     for name in FORMATS:
         if module(name).recognises(path):
             return name
+    _refuse_ours(path)
     _refuse_damaged(path)
     found = sorted(file.name for file in path.iterdir())[:12] if path.is_dir() else [path.name]
     raise BadInput(
         f"{path} is in no layout known here (found: {', '.join(found) or 'an empty folder'}); "
         f"known are {', '.join(FORMATS)}. Give the folder that holds the weights, or say format="
     )
+
+
+def _refuse_ours(path: Path) -> None:
+    """Say what a folder is that sae_lab itself wrote, but as something else than an SAE."""
+    if (path / "latest.json").is_file():
+        raise BadInput(
+            f"{path} is the checkpoint of a run, not a saved SAE: sl.resume(path, acts) goes on with it (at once over, "
+            f"where the run was finished), and its .sae is the SAE"
+        )
+    if (path / "manifest.json").is_file():
+        raise BadInput(f"{path} holds activations, not an SAE: sl.Activations.open(path) opens them")
+    if (path / "result.json").is_file():
+        kind = read_json(path / "result.json", "saved result").get("kind")
+        raise BadInput(f"{path} holds a saved {kind}, not an SAE: the class of that name has .load(path)")
 
 
 def _refuse_damaged(path: Path) -> None:

@@ -15,6 +15,8 @@ from sae_lab._errors import BadInput, CorruptFile
 from sae_lab.saes.formats._names import site_of_hook
 from sae_lab.saes.formats._record import Parts, fold_decoder_norms, fold_input_scale, rescale_latents
 
+UNKNOWN = "unknown"  # what we write where an SAE has no site: the layout needs a word
+
 
 def refuse(cfg: dict[str, Any], tensors: Any, where: Path) -> None:
     """What the canonical record cannot hold is refused by name."""
@@ -67,7 +69,8 @@ def normalised(parts: Parts, cfg: dict[str, Any], norms: tuple[float | None, flo
 
 def facts(cfg: dict[str, Any]) -> dict[str, Any]:
     """Metadata of a configuration."""
-    site, target = site_of_hook(cfg.get("hook_point_in")), site_of_hook(cfg.get("hook_point_out"))
+    hooks = [cfg.get(key) for key in ("hook_point_in", "hook_point_out")]
+    site, target = (site_of_hook(None if hook == UNKNOWN else hook) for hook in hooks)
     found: dict[str, Any] = {"site": site} if site else {}
     if target not in (None, site):
         found["target"] = {"model": None, "site": target}

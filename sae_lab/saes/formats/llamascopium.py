@@ -23,7 +23,7 @@ from sae_lab._files import atomic_folder, read_json, write_arrays, write_json
 from sae_lab.saes._sae import from_parts
 from sae_lab.saes.formats._names import hook_name
 from sae_lab.saes.formats._open import Held, cfg_value, names_in, peek_json, read_pickle, read_safetensors
-from sae_lab.saes.formats._openmoss import facts, normalised, refuse
+from sae_lab.saes.formats._openmoss import UNKNOWN, facts, normalised, refuse
 from sae_lab.saes.formats._record import parts_of, without_centering
 from sae_lab.saes.formats.llama_scope import stored_norms
 
@@ -112,7 +112,7 @@ def save(sae: SAE, path: Path | str) -> Path:
     factor = sae.d_sae / sae.d_in
     while int(sae.d_in * factor) < sae.d_sae:  # they multiply and cut off
         factor = math.nextafter(factor, math.inf)
-    site = hook_name(sae.metadata.get("site")) or "unknown"
+    site = hook_name(sae.metadata.get("site")) or UNKNOWN
     target = hook_name((sae.metadata.get("target") or {}).get("site")) or site
     cfg = {
         "sae_type": "sae",
