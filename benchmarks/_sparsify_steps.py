@@ -8,13 +8,12 @@ projection, Adam, unit norms. What the trainer does around it (the model, loggin
 
 from __future__ import annotations
 
-import contextlib
 import importlib.metadata
-import io
 import os
 import sys
 import time
 
+ANSWERS, sys.stdout = sys.stdout, sys.stderr  # what sparsify prints is no answer
 if sys.argv[1] == "cpu":
     os.environ["SPARSIFY_DISABLE_TRITON"] = "1"  # it takes an installed Triton for a GPU
 
@@ -26,11 +25,11 @@ def main() -> None:
     """Answer each line until there are no more."""
     device = sys.argv[1]
     batch, d_in, latents, k = map(int, sys.argv[2:])
-    with contextlib.redirect_stdout(io.StringIO()):
-        coder = SparseCoder(d_in, SparseCoderConfig(num_latents=latents, k=k), device=device, dtype=torch.float32)
+    coder = SparseCoder(d_in, SparseCoderConfig(num_latents=latents, k=k), device=device, dtype=torch.float32)
     adam = torch.optim.Adam(coder.parameters(), lr=1e-4)
     rows = torch.randn(batch, d_in, device=device)
-    print(f"sparsify {importlib.metadata.version('eai-sparsify')}, torch {torch.__version__}", flush=True)
+    versions = f"sparsify {importlib.metadata.version('eai-sparsify')}, torch {torch.__version__}"
+    print(versions, file=ANSWERS, flush=True)
 
     def wait() -> float:
         if device != "cpu":
@@ -46,7 +45,7 @@ def main() -> None:
             coder.remove_gradient_parallel_to_decoder_directions()
             adam.step()
             adam.zero_grad()
-        print(wait() - begin, flush=True)
+        print(wait() - begin, file=ANSWERS, flush=True)
 
 
 if __name__ == "__main__":
