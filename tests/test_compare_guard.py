@@ -76,6 +76,7 @@ def test_what_is_done_for_dead_latents_is_compared_across_architectures_and_is_o
     said = refusal(arms, acts)
     assert "\n  dead: TopK not resampled, Gated resample\n" in said
     assert "\n  aux_weight: TopK 0.03125, Gated 0\n" in said
+    assert "give all arms the same dead=" in said
     for dead in ("aux", "none"):
         arms = {"TopK": sl.TopK(d_sae=16, k=4, dead=dead), "Gated": sl.Gated(d_sae=16, target_l0=4.0, dead=dead)}
         with pytest.raises(Began):

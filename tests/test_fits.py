@@ -48,3 +48,11 @@ def test_a_gradient_sae_of_rows_without_a_site_belongs_to_no_site():
 def test_a_single_sae_is_too_few_to_merge():
     with pytest.raises(BadInput, match="at least two SAEs, not 1"):
         sl.merge(quick(sl.TopK(d_sae=16, k=2)).sae, ROWS)
+
+
+def test_profiles_of_rows_with_gradients_beside_them_say_so():
+    both = sl.join({"x": ROWS, "gradient": ROWS.flip(1)})
+    sae = quick(sl.GradientSAE(d_sae=16, k=2), both).sae
+    with pytest.raises(Mismatch, match="give the rows alone"):
+        sl.profile(sae, both, progress=False)
+    assert len(sl.evaluate(sae, both, progress=False))

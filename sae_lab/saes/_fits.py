@@ -54,6 +54,8 @@ def check_fits(sae: SAE, acts: Activations) -> None:
                 "this reads the transcoder's input alone, and these activations have its target beside it: give what "
                 f"was joined as {acts.sources[0]['name']!r}"
             )
+        if _with_gradients(sae, acts):
+            raise Mismatch("these rows have their gradients beside them, which are not read here: give the rows alone")
         home = sae.metadata.get("model") or "the model that it was trained on"
         raise Mismatch(
             f"this SAE reads activations of width {sae.d_in}, these have width {acts.d_in}: harvest them at "
@@ -82,8 +84,7 @@ def columns(sae: SAE, acts: Activations) -> Layout:
     check_sae(sae)
     target = sae.metadata.get("target")
     if target is None and sae.d_out == sae.d_in:
-        names = [source["name"] for source in acts.sources]
-        if names == ["x", "gradient"] and acts.d_in == 2 * sae.d_in:
+        if _with_gradients(sae, acts):
             _check_source(sae.metadata, acts.sources[0], "this SAE reads")
             return Layout(slice(0, sae.d_in), slice(0, sae.d_in), slice(sae.d_in, acts.d_in))
         check_fits(sae, acts)
@@ -98,6 +99,11 @@ def columns(sae: SAE, acts: Activations) -> Layout:
     for (known, _, verb), source in zip(wanted, acts.sources, strict=True):
         _check_source(known, source, f"this transcoder {verb}")
     return Layout(slice(0, sae.d_in), slice(sae.d_in, sae.d_in + sae.d_out))
+
+
+def _with_gradients(sae: SAE, acts: Activations) -> bool:
+    """Whether these are rows that the SAE reads, with the gradient of each beside it."""
+    return [source["name"] for source in acts.sources] == ["x", "gradient"] and acts.d_in == 2 * sae.d_in
 
 
 def _check_source(known: dict[str, Any], source: dict[str, Any], who: str) -> None:

@@ -92,9 +92,11 @@ def refuse(found: Sequence[Difference], factor: tuple[str, ...]) -> None:
     lines = "\n".join(f"  {each.field}: {told(each)}" for each in confounds)
     names = tuple(dict.fromkeys([*factor, *(each.field for each in confounds)]))
     shown = repr(names[0]) if len(names) == 1 else repr(names)
+    hint = " (for dead latents, give all arms the same dead=, say dead='aux': without that aux_weight counts as 0)"
+    how = hint if {each.field for each in confounds} & set(DEAD) else ""
     raise BadInput(
         f"these arms cannot be compared fairly: {about}:\n{lines}\n"
-        f"Make these equal; or, if the comparison is about all of it together, declare it: factor={shown}; "
+        f"Make these equal{how}; or, if the comparison is about all of it together, declare it: factor={shown}; "
         f'or pass confounds="flag" to go on and have it said beside every result'
     )
 
