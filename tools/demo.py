@@ -135,7 +135,7 @@ def main(arguments: list[str] | None = None) -> int:
         fetch_demo_model()
 
     notebook = nbformat.read(options.notebook, as_version=4)
-    name = options.notebook.stem.partition("-")[2] or options.notebook.stem  # 01-quickstart -> quickstart
+    name = options.notebook.stem.lstrip("0123456789-")  # 01-quickstart -> quickstart
     options.into.mkdir(parents=True, exist_ok=True)
     executed, page = options.into / f"{name}.ipynb", options.into / f"{name}.html"
 
