@@ -3,21 +3,25 @@
 The order of an epoch is one permutation of all rows, a pure function of the seed and the epoch; a batch is
 a run of it. Rows are fetched for many batches at a time, in the order in which they lie on disk, into a
 buffer of bounded size: reading is nearly sequential however large the store is, and the shuffle is still
-over everything.
+over everything. From disk, the next buffer is filled in a thread while batches are taken from the present one.
 """
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 from collections.abc import Generator, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from sae_lab.activations._ahead import ahead
 from sae_lab.activations._shards import Shard
 
-# Bytes of rows fetched at once. The order of the rows does not depend on it.
+# Bytes of rows fetched at once, in each of the buffers. The order of the rows does not depend on it.
 BUFFER_BYTES = 256 * 2**20
+SHARDS_AHEAD = 8  # shards of which rows are asked for before they are read
 
 
 class Gatherer:
@@ -67,6 +71,41 @@ class Gatherer:
                     out[begin:end] = torch.index_select(shard.values, 0, local)
         return out
 
+    def fetch(self, rows: np.ndarray, out: Tensor) -> Tensor:
+        """`gather_sorted` for a bufferful of rows that lie on disk, in the stored type.
+
+        Some shards ahead, the system is told which rows come: so the disk has many of them to fetch at a time, not one.
+        Behind, shards leave this process's memory, of which a large store would otherwise take all there is.
+        """
+        cuts = np.searchsorted(rows, self.starts).tolist()
+        parts = [(begin, end) for begin, end in itertools.pairwise(cuts) if begin < end]
+        for begin, end in parts[:SHARDS_AHEAD]:
+            self.will_need(rows[begin:end])
+        for (begin, end), later in itertools.zip_longest(parts, parts[SHARDS_AHEAD:]):
+            if later is not None:
+                self.will_need(rows[slice(*later)])
+            self.gather_sorted(rows[begin:end], self.dtype, out[begin:end])
+            self.release(rows[begin:end])
+        return out[: len(rows)]
+
+    @property
+    def on_disk(self) -> bool:
+        """Whether rows are read from files."""
+        return any(shard.on_disk for shard in self.shards)
+
+    def will_need(self, rows: np.ndarray) -> None:
+        """Tell the system that these rows (ascending) are read soon."""
+        cuts = np.searchsorted(rows, self.starts)
+        for shard, start, begin, end in zip(self.shards, self.starts, cuts, cuts[1:], strict=False):
+            if begin < end:
+                shard.will_need(rows[begin:end].astype(np.int64) - start)
+
+    def release(self, rows: np.ndarray) -> None:
+        """Take the shards of these rows (ascending) out of this process's memory, where they can be read again."""
+        first, last = np.searchsorted(self.starts, rows[[0, -1]], side="right") - 1
+        for shard in self.shards[first : last + 1]:
+            shard.release()
+
 
 def shuffled(
     source: Gatherer,
@@ -83,13 +122,36 @@ def shuffled(
     `skip` leaves out the first batches at no cost: their rows are never read.
     """
     n = len(source) if rows is None else len(rows)
+    # Used again and again: memory fresh from the system costs as much as the copying.
+    scratch = torch.empty((batch_size, source.d_in), dtype=source.dtype)
+    pieces = _pieces(source, rows, n, batch_size, seed, epochs, drop_last, skip)
+    with contextlib.closing(ahead(pieces) if source.on_disk else pieces) as ready:
+        for fetched, place in ready:
+            for chosen in place.split(batch_size):
+                batch = torch.index_select(fetched, 0, chosen, out=scratch[: len(chosen)])
+                yield batch.to(torch.float32, copy=True)
+
+
+def _pieces(
+    source: Gatherer,
+    rows: np.ndarray | None,
+    n: int,
+    batch_size: int,
+    seed: int,
+    epochs: int | None,
+    drop_last: bool,
+    skip: int,
+) -> Generator[tuple[Tensor, Tensor], None, None]:
+    """Rows for many batches, and where in them each row of these batches stands.
+
+    From disk two buffers are used in turn: one is filled while the batches of the other are taken.
+    """
     per_epoch = n // batch_size if drop_last else -(-n // batch_size)
     row_bytes = source.d_in * source.dtype.itemsize
     at_once = max(1, BUFFER_BYTES // (row_bytes * batch_size)) * batch_size
+    buffers = [torch.empty((min(at_once, n), source.d_in), dtype=source.dtype) for _ in range(1 + source.on_disk)]
+    turns = itertools.cycle(buffers)
     epoch, first = divmod(skip, per_epoch)
-    # Used again and again: memory fresh from the system costs as much as the copying.
-    buffer = torch.empty((min(at_once, n), source.d_in), dtype=source.dtype)
-    scratch = torch.empty((batch_size, source.d_in), dtype=source.dtype)
     while epochs is None or epoch < epochs:
         order = epoch_order(n, seed, epoch)
         end = per_epoch * batch_size if drop_last else n
@@ -98,12 +160,14 @@ def shuffled(
             if rows is not None:
                 wanted = rows[wanted]
             sorting = np.argsort(wanted)
-            fetched = source.gather_sorted(wanted[sorting], source.dtype, buffer)
+            wanted, buffer = wanted[sorting], next(turns)
+            if source.on_disk:
+                fetched = source.fetch(wanted, buffer)
+            else:
+                fetched = source.gather_sorted(wanted, source.dtype, buffer)
             place = torch.empty(len(wanted), dtype=torch.int64)
             place[torch.from_numpy(sorting)] = torch.arange(len(wanted))
-            for chosen in place.split(batch_size):
-                batch = torch.index_select(fetched, 0, chosen, out=scratch[: len(chosen)])
-                yield batch.to(torch.float32, copy=True)
+            yield fetched, place
         epoch, first = epoch + 1, 0
 
 

@@ -30,6 +30,19 @@ class GradientShard(Shard):
         """As the other's, with the gradients in the place of the activations."""
         return self.of.array("gradients" if name == "activations" else name)
 
+    @property
+    def on_disk(self) -> bool:
+        """As the other's."""
+        return self.of.on_disk
+
+    def will_need(self, rows: np.ndarray, name: str = "gradients") -> None:
+        """As the other's."""
+        self.of.will_need(rows, name)
+
+    def release(self) -> None:
+        """As the other's."""
+        self.of.release()
+
 
 class GradientGatherer(Gatherer):
     """Random access to gradients, with the factor of the store taken out: as float32, which holds them all."""

@@ -33,6 +33,21 @@ class JoinedGatherer(Gatherer):
         wide = any(part.dtype == torch.float32 for part in parts)
         self.dtype = torch.float32 if wide else torch.float16
 
+    @property
+    def on_disk(self) -> bool:
+        """Whether rows of some part are read from files."""
+        return any(part.on_disk for part in self.parts)
+
+    def will_need(self, rows: np.ndarray) -> None:
+        """See `Gatherer.will_need`."""
+        for part in self.parts:
+            part.will_need(rows)
+
+    def release(self, rows: np.ndarray) -> None:
+        """See `Gatherer.release`."""
+        for part in self.parts:
+            part.release(rows)
+
     def gather_sorted(self, rows: np.ndarray, dtype: torch.dtype, out: Tensor | None = None) -> Tensor:
         """Rows of every part, one beside the other; see `Gatherer.gather_sorted`."""
         out = torch.empty((len(rows), self.d_in), dtype=dtype) if out is None else out[: len(rows)]

@@ -8,7 +8,10 @@ that, reading costs what the operating system's page cache costs.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import mmap
+import os
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -31,6 +34,12 @@ COLUMNS: dict[str, Any] = {
 }
 ARRAYS = ("activations", *COLUMNS, "sequence_ids", "sequence_lengths")
 FURTHER = ("gradients",)  # not in every store
+
+WHOLE = ""  # name of the file's bytes among its arrays
+
+PAGE = mmap.PAGESIZE
+GAP = 8  # pages between two rows that are read along: one longer read is cheaper than two
+MOST = 32  # pages asked for at once: what every system fetches without cutting it short
 
 _TYPES = {"F16": np.float16, "F32": np.float32, "I32": np.int32, "BOOL": np.bool_}
 _verified: set[tuple[str, int, int, str]] = set()  # (path, size, time of change, checksum) that were found right
@@ -74,6 +83,17 @@ class Shard:
             self._values = torch.from_numpy(self.array("activations"))
         return self._values
 
+    @property
+    def on_disk(self) -> bool:
+        """Whether rows are read from a file."""
+        return False
+
+    def will_need(self, rows: np.ndarray, name: str = "activations") -> None:
+        """Tell the system that these rows (ascending) are read soon; from a file, it starts to fetch them at once."""
+
+    def release(self) -> None:
+        """Take what was read from a file out of this process's memory; the system may keep it in its own."""
+
     def _load(self) -> Mapping[str, np.ndarray]:
         assert self._arrays is not None
         return self._arrays
@@ -97,6 +117,7 @@ class FileShard(Shard):
         self.path = path
         self.sha256: str = entry["sha256"]
         self._verify = verify
+        self._map: mmap.mmap  # there once the arrays are
         if not path.is_file():
             raise CorruptFile(f"the shard {path} is missing: restore it, or remove the folder and harvest again")
         size = path.stat().st_size
@@ -106,12 +127,34 @@ class FileShard(Shard):
                 f"restore it, or remove the folder and harvest again"
             )
 
+    @property
+    def on_disk(self) -> bool:
+        return True
+
+    def will_need(self, rows: np.ndarray, name: str = "activations") -> None:
+        if not hasattr(os, "posix_fadvise"):  # elsewhere, rows are fetched when they are read
+            return
+        array = self.array(name)
+        offset, width = array.ctypes.data - self._load()[WHOLE].ctypes.data, array.strides[0]
+        first, last = (offset + rows * width) // PAGE, (offset + (rows + 1) * width - 1) // PAGE
+        apart = first[1:] - last[:-1] > GAP
+        begins, ends = first[np.r_[True, apart]], last[np.r_[apart, True]] + 1
+        with contextlib.suppress(OSError), self.path.open("rb") as file:  # advice that is not taken does no harm
+            for begin, end in zip(begins.tolist(), ends.tolist(), strict=True):
+                for piece in range(begin, end, MOST):
+                    length = min(MOST, end - piece) * PAGE
+                    os.posix_fadvise(file.fileno(), piece * PAGE, length, os.POSIX_FADV_WILLNEED)
+
+    def release(self) -> None:
+        if self._arrays is not None and hasattr(mmap, "MADV_DONTNEED"):
+            self._map.madvise(mmap.MADV_DONTNEED)
+
     def _load(self) -> Mapping[str, np.ndarray]:
         with self._lock:  # the training thread and the notebook may ask at the same time
             if self._arrays is None:
                 if self._verify:
                     self._check()
-                self._arrays = map_arrays(self.path)
+                self._map, self._arrays = map_arrays(self.path)
             return self._arrays
 
     def _check(self) -> None:
@@ -127,22 +170,24 @@ class FileShard(Shard):
         _verified.add(key)
 
 
-def map_arrays(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of a safetensors file, mapped and not read.
+def map_arrays(path: Path) -> tuple[mmap.mmap, dict[str, np.ndarray]]:
+    """The arrays of a safetensors file, mapped and not read; the map itself beside them, and as one more array.
 
     The library's own reader copies what it slices; a map lets one gather scattered rows in place. The
     format is eight bytes with the header's length, the header in JSON, then the data.
     """
     try:
         # copy-on-write: nobody can change the file through the map, and torch takes it without a warning
-        data = np.memmap(path, dtype=np.uint8, mode="c")
+        with path.open("rb") as file:
+            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+        data = np.frombuffer(mapped, np.uint8)
         length = int.from_bytes(data[:8].tobytes(), "little")
         header = json.loads(data[8 : 8 + length].tobytes())
-        body = np.asarray(data)[8 + length :]
-        arrays = {}
+        body = data[8 + length :]
+        arrays = {WHOLE: data}
         for name in (*ARRAYS, *(name for name in FURTHER if name in header)):
             begin, end = header[name]["data_offsets"]
             arrays[name] = body[begin:end].view(_TYPES[header[name]["dtype"]]).reshape(header[name]["shape"])
-        return arrays
+        return mapped, arrays
     except (ValueError, KeyError, TypeError) as error:
         raise CorruptFile(f"the shard {path} is not what its name says ({error}): harvest again") from error
