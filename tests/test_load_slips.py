@@ -51,3 +51,10 @@ def test_an_sae_without_a_site_comes_back_from_llamascopium_without_one(run, tmp
     back = sl.load_sae(run[0].sae.save(tmp_path / "out", format="llamascopium"))
     assert back.metadata.get("site") is None
     assert "target" not in back.metadata
+
+
+def test_pursuit_with_as_many_latents_as_the_encoder_comes_back_as_that(run, tmp_path):
+    sae = sl.with_pursuit(run[0].sae)  # its config has a k, which is that of training
+    back = sl.load_sae(sae.save(tmp_path / "out"))
+    assert back.k is None
+    assert torch.equal(back(ROWS), sae(ROWS))

@@ -147,7 +147,9 @@ def load(path: Path, *, input_scale: float | None = None) -> SAE:
     parts = _parts(Held(tensors, path / WEIGHTS, sizes), cfg, path / CONFIG)
     parts = _normalized(parts, cfg, path, input_scale)
     if own:
-        k = own.get("k") or (own.get("config") or {}).get("k")
+        k = (
+            own["k"] if "k" in own else (own.get("config") or {}).get("k")
+        )  # pursuit with k null: as many as the encoder
         parts |= {"gate": own.get("gate") or parts["gate"], "k": k or parts.get("k")}
     metadata = own.get("metadata")
     return from_parts(
