@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -215,6 +218,44 @@ def test_the_order_does_not_depend_on_the_size_of_the_buffer(distinct, monkeypat
     small = list(distinct.batches(64, epochs=2))
     assert len(large) == len(small) == 2 * (len(distinct) // 64)
     assert all(torch.equal(a, b) for a, b in zip(large, small, strict=True))
+
+
+def test_rows_from_disk_come_in_the_order_of_those_in_memory(acts, monkeypatch):
+    monkeypatch.setattr(_gather, "BUFFER_BYTES", 3000)
+    kept = Activations.from_array(acts.tensor(torch.float16))
+    options = {"epochs": 2, "drop_last": False, "skip": 5}
+    for disk, memory in [(acts, kept), (acts.view(slice(0, 9000, 7)), kept.view(slice(0, 9000, 7)))]:
+        pairs = zip(disk.batches(100, **options), memory.batches(100, **options), strict=True)
+        assert all(torch.equal(ours, theirs) for ours, theirs in pairs)
+
+
+def test_reading_ahead_stays_one_buffer_ahead_and_its_thread_ends(acts, monkeypatch):
+    monkeypatch.setattr(_gather, "BUFFER_BYTES", 3000)
+    fetched = []
+    fetch = _gather.Gatherer.fetch
+    monkeypatch.setattr(_gather.Gatherer, "fetch", lambda self, rows, out: fetched.append(1) or fetch(self, rows, out))
+    reading = lambda: [one.name for one in threading.enumerate() if one.name.startswith("sae_lab")]  # noqa: E731
+    batches = acts.batches(100, epochs=None)
+    for _ in range(5):  # a buffer holds one batch
+        next(batches)
+    time.sleep(0.05)
+    assert 5 <= len(fetched) <= 6
+    assert reading() == ["sae_lab reading ahead"]
+    del batches
+    gc.collect()
+    assert reading() == []
+    assert len(list(acts.batches(100))) == len(acts) // 100
+    assert reading() == []
+
+
+def test_damage_that_is_found_while_reading_ahead_is_reported(copy):
+    found = Activations.open(copy)
+    shard = sorted(copy.glob("activations-*"))[1]
+    data = bytearray(shard.read_bytes())
+    data[-100] ^= 1
+    shard.write_bytes(data)
+    with pytest.raises(CorruptFile, match=shard.name):
+        next(found.batches(100))
 
 
 @pytest.mark.parametrize("drop_last", [True, False])
