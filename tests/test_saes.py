@@ -355,3 +355,10 @@ def test_activations_of_another_model_site_or_width_are_a_mismatch():
         check_fits(sae(metadata={"model": "m", "site": "a"}), acts)
     with pytest.raises(Mismatch, match="trained on model 'n'"):
         check_fits(sae(metadata={"model": "n", "site": "b"}), acts)
+
+
+def test_numpy_rows_are_read_like_tensors():
+    made = sae()
+    rows = torch.randn(5, made.d_in, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(made.encode(rows.numpy()), made.encode(rows))
+    assert torch.equal(made(rows.numpy()), made(rows))

@@ -12,6 +12,7 @@ import torch
 from _training_process import config, training_rows
 
 import sae_lab as sl
+from sae_lab._errors import BadInput
 from sae_lab.training import _history, _loop
 
 ROWS = training_rows(2000)
@@ -194,3 +195,19 @@ def test_a_terminal_shows_a_bar(capsys):
     assert "BatchTopK, 96 latents, k=4" in shown
     assert "100%" in shown
     assert "FVU 0." in shown
+
+
+def test_a_run_that_ends_far_worse_than_the_mean_says_so():
+    rows = torch.randn(300, 8, generator=torch.Generator().manual_seed(0))
+    with pytest.warns(UserWarning, match="lower lr"):
+        run = sl.train(sl.TopK(d_sae=16, k=2), rows, steps=20, batch_size=64, lr=1e5, progress=False)
+    assert run.status == "finished"
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [({"checkpoint_every": 3}, "checkpoint="), ({"loggers": "x"}, "loggers"), ({"loggers": [3]}, "loggers")],
+)
+def test_options_that_would_do_nothing_are_refused(options, told):
+    with pytest.raises(BadInput, match=told):
+        sl.train(sl.TopK(d_sae=16, k=2), torch.randn(30, 8), progress=False, **options)

@@ -318,7 +318,7 @@ class Activations(TokenProvenance):
     def __repr__(self) -> str:
         facts = [f"{len(self):,} rows", f"d_in={self.d_in}", str(self.dtype).removeprefix("torch.")]
         if self.site:
-            facts.append(f"{self.site} of {self.model}")
+            facts.append(f"{self.site} of {self.model}" if self.model else str(self.site))
         if self.metadata.get("complete") is False:
             facts.append("unfinished")
         return f"Activations({', '.join(facts)})"

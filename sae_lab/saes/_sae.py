@@ -281,6 +281,7 @@ class SAE(nn.Module):
         return f"SAE({self.extra_repr()})"
 
     def _rows(self, x: Tensor) -> Tensor:
+        x = torch.as_tensor(x)
         if x.shape[-1:] != (self.d_in,):
             raise BadInput(
                 f"this SAE reads rows of width {self.d_in}, got shape {tuple(x.shape)}: check the model and the site"

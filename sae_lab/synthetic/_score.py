@@ -15,7 +15,7 @@ import torch
 from sae_lab._errors import BadInput, Mismatch
 from sae_lab._metrics import Activity, Reconstruction
 from sae_lab._progress import Progress
-from sae_lab.saes import SAE
+from sae_lab.saes import SAE, check_sae
 from sae_lab.synthetic._match import Match, match
 from sae_lab.synthetic._scores import Score
 from sae_lab.synthetic._truth import Truth
@@ -62,6 +62,7 @@ def score(sae: SAE, truth: Truth, *, rows: int = 50_000, seed: int = 0, progress
     BadInput
         `rows` or `seed` cannot be used.
     """
+    check_sae(sae)
     for name, value, least in (("rows", rows, 1), ("seed", seed, 0)):
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise BadInput(f"{name} must be a whole number of at least {least}, not {value!r}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+import warnings
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 TELL_EVERY = 0.1  # seconds between messages to listeners
 SAVE_EVERY = 120.0  # seconds between checkpoints, when no number of steps is given
+HOPELESS = 10.0  # FVU above which a run that ends has diverged, although its loss is a number
 QUICK_CALIBRATION = 8192  # rows that set the threshold of a run that was stopped
 
 
@@ -126,6 +128,13 @@ class Loop:
 
     def finish(self) -> bool:
         """Write the last checkpoint and set the inference threshold; whether all steps were done."""
+        if (fvu := self.latest.get("fvu", 0.0)) > HOPELESS:
+            lr = self.state.settings.lr
+            warnings.warn(
+                f"the last batch's FVU is {fvu:.3g}, far worse than predicting the mean: train with a lower lr than "
+                f"{lr:.3g}",
+                stacklevel=2,
+            )
         if self.checkpoint is not None:
             self.save()  # before the calibration, which a resumed run repeats
         with self._turn():

@@ -20,7 +20,7 @@ from sae_lab.training._run import TrainingRun
 from sae_lab.training._settings import Settings, plan
 from sae_lab.training._state import TrainingState
 from sae_lab.training._sweep import Sweep
-from sae_lab.training.loggers import Logger
+from sae_lab.training.loggers import Logger, check_loggers
 
 if TYPE_CHECKING:
     import numpy as np
@@ -125,6 +125,9 @@ def train(  # type: ignore[misc]  # the overloads say what comes back, this says
             )
     if checkpoint_every is not None:
         positive_int("checkpoint_every", checkpoint_every)
+        if checkpoint is None:
+            raise BadInput("checkpoint_every without checkpoint= keeps nothing: name a folder, or leave it out")
+    check_loggers(loggers)
     data = _data(acts)
     lengths: dict[str, Any] = {"steps": steps, "tokens": tokens, "epochs": epochs}
     rows = _rows(data, lengths, batch_size)

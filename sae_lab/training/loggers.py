@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from sae_lab._errors import Unavailable
+from sae_lab._errors import BadInput, Unavailable
 
 LEFT_OUT = ("step", "tokens")  # they are the axis
 
@@ -152,6 +152,13 @@ class Logs:
         warnings.warn(
             f"{type(who).__name__} failed and is left out from here on ({error}); training goes on", stacklevel=3
         )
+
+
+def check_loggers(loggers: Sequence[Logger]) -> None:
+    """Refuse what cannot log, before any work."""
+    for logger in loggers if isinstance(loggers, list | tuple) else [loggers]:
+        if not callable(getattr(logger, "begin", None)):
+            raise BadInput(f"loggers must be a list of loggers such as loggers.TensorBoard(), not {loggers!r}")
 
 
 def _folder(name: str) -> str:
