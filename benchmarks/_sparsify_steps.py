@@ -17,8 +17,8 @@ ANSWERS, sys.stdout = sys.stdout, sys.stderr  # what sparsify prints is no answe
 if sys.argv[1] == "cpu":
     os.environ["SPARSIFY_DISABLE_TRITON"] = "1"  # it takes an installed Triton for a GPU
 
-import torch
-from sparsify import SparseCoder, SparseCoderConfig
+import torch  # noqa: E402
+from sparsify import SparseCoder, SparseCoderConfig  # noqa: E402
 
 
 def main() -> None:

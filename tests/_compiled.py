@@ -16,7 +16,7 @@ INTS = {
     "rows", "bounds", "hot_slots", "aux_slots",
 }  # fmt: skip
 NUMBERS = {"n": "i32", "k": "i32", "shift": "i32", "width": "i32", "d_out": "i32", "d_in": "i32", "busy": "i32"}
-NUMBERS |= {"scale": "fp32", "beta1": "fp32", "beta2": "fp32", "eps": "fp32"}
+NUMBERS |= {"scale": "fp32", "left1": "fp32", "left2": "fp32", "eps": "fp32"}
 OTHERS = {"order": "*i64", "low_W_enc": "*bf16"}
 CASES = [
     (_select.select_rows, {"room": 256, "block": 2048, "slots": 32}),

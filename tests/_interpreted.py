@@ -21,7 +21,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import sae_lab as sl
 from sae_lab.training._step import Batch, Optimiser, Weights
 from sae_lab.training.kernels import ReferenceKernel
-from sae_lab.training.kernels.cuda._graph import GraphKernel
+from sae_lab.training.kernels.cuda._graph import GraphKernel, Recording
 from sae_lab.training.kernels.cuda._kernel import CudaKernel
 from sae_lab.training.kernels.cuda._selection import Active, BatchTopK, RowTopK
 
@@ -144,6 +144,56 @@ def low_precision() -> dict:
     return {"away": float(away.abs().max()), "kind": str(made._pre.dtype), "losses": losses}
 
 
+class Played(GraphKernel):
+    """Recorded, with a recording that a CPU can play: it takes the step on the buffers that were recorded."""
+
+    warm_up = 1
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.records = True
+        self.events: list[str] = []
+
+    def _beside(self, batch, dead):
+        self.events.append("step")
+        return self.advance(batch, dead)
+
+    def _record(self, batch, dead):
+        self.events.append("record")
+        held, kernel = Batch(batch.x.clone(), batch.x), self
+        held = held._replace(target=held.x)
+        held_dead = None if dead is None else dead.clone()
+        made = Recording(None, held, held_dead, None)
+
+        class Again:
+            def replay(self):
+                kernel.events.append("play")
+                seen = kernel.advance(held, held_dead)
+                if made.seen is None:
+                    made.seen = seen
+                for name, value in vars(seen).items():
+                    getattr(made.seen, name).copy_(value)
+
+        made.graph = Again()
+        return made
+
+
+def recorded() -> dict:
+    """A recorded run beside one that is not, with dead latents that come and change."""
+    found = {}
+    for kernel in (CudaKernel, Played):
+        start = weights(sl.TopK(d_sae=D_SAE, k=K), D_IN, 0.0)
+        made = kernel(sl.TopK(d_sae=D_SAE, k=K), start, ROWS, Optimiser())
+        generator, losses, firings = torch.Generator().manual_seed(6), [], []
+        for dead in (None, None, None, DEAD, DEAD[1:], DEAD[3:]):
+            seen = made.step(torch.randn(ROWS, D_IN, generator=generator), lr=1e-3, dead=dead)
+            losses.append(seen.loss)  # read at the end: no later step may have changed it
+            firings.append(seen.firings)
+        found[kernel.__name__] = {"losses": torch.stack(losses).tolist(), "firings": torch.stack(firings).tolist()}
+        found[kernel.__name__]["W_enc"] = start.W_enc.tolist()
+    return found | {"events": made.events}
+
+
 class Asked(TorchDispatchMode):
     """Names of the operations that are dispatched."""
 
@@ -186,6 +236,7 @@ def main() -> dict:
         "cases": cases,
         "selected": selected(),
         "resumed": resumed(),
+        "recorded": recorded(),
         "low": low_precision(),
         "operations": operations(),
     }

@@ -86,6 +86,14 @@ def test_a_kernel_goes_on_from_the_moments_of_another(interpreted):
     assert interpreted["resumed"] == 0
 
 
+def test_a_recorded_step_is_the_step(interpreted):
+    found = interpreted["recorded"]
+    assert found["Played"] == found["CudaKernel"]
+    assert len(set(found["Played"]["losses"])) == 6
+    # each shape is stepped once, recorded without a step, and played from then on; a changed list of the dead is played
+    assert found["events"] == ["step", "record", "play", "play", "step", "record", "play", "play"]
+
+
 def test_low_precision_products_read_a_copy_of_the_encoder(interpreted):
     low = interpreted["low"]
     assert low["kind"] == "torch.bfloat16"
@@ -100,6 +108,8 @@ def test_nothing_in_a_step_waits_for_the_device_or_has_a_shape_that_depends_on_v
     assert {"mm", "topk", "sort", "scatter"} <= asked
     waiting = {
         "_local_scalar_dense",
+        "scalar_tensor",
+        "lift_fresh",
         "nonzero",
         "masked_select",
         "_unique2",

@@ -72,18 +72,17 @@ class Hot:
     (that many + 1, rows) matrix, whose last row takes all that belongs to none of them.
     """
 
-    def __init__(self, rows: int, k: int, d_sae: int, device: torch.device):
+    def __init__(self, rows: int, k: int, d_sae: int):
         self.busy = max(rows // 16, 1)
         self.most = min(-(-rows * (k + 1) // (self.busy + 1)), d_sae)
         self.d_sae = d_sae
-        self.none = torch.full((), d_sae, dtype=torch.int64, device=device)
 
     def sums(self, active: Active, d_pre: Tensor, bounds: Tensor, error: Tensor, scale: float, read: Tensor) -> Parts:
         """Gradients of those latents of both matrices; the bias is left to `sum_latents`."""
         counts, latents = bounds.diff().topk(self.most, sorted=False)
-        slots = slots_of(torch.where(counts > self.busy, latents, self.none), self.d_sae)
+        slots = slots_of(latents.masked_fill(counts <= self.busy, self.d_sae), self.d_sae)
         slot = slots[active.latents.clamp(max=self.d_sae - 1).long()]
-        slot = torch.where((slot < 0) | (active.latents == self.d_sae), self.most, slot).long()
+        slot = slot.masked_fill((slot < 0) | (active.latents == self.d_sae), self.most).long()
         place = slot * len(error) + active.rows
         spread = error.new_zeros(self.most + 1, len(error))
         dec = spread.view(-1).scatter(0, place, active.values).view_as(spread)[:-1] @ error

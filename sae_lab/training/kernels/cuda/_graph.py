@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -20,8 +20,6 @@ from torch import Tensor
 from sae_lab.saes import SAEConfig
 from sae_lab.training._step import Batch, Moment, Optimiser, Statistics, Weights
 from sae_lab.training.kernels.cuda._kernel import CudaKernel
-
-WARM_UP = 3  # steps of a shape before it is recorded
 
 
 class Shape(NamedTuple):
@@ -33,11 +31,18 @@ class Shape(NamedTuple):
     """Whether the rows are their own target."""
 
 
+class Graph(Protocol):
+    """What is recorded: `torch.cuda.CUDAGraph`."""
+
+    def replay(self) -> None:
+        """Do it once more."""
+
+
 @dataclass
 class Recording:
     """One step, its inputs and its results."""
 
-    graph: torch.cuda.CUDAGraph
+    graph: Graph
     batch: Batch
     dead: Tensor | None
     seen: Statistics
@@ -46,8 +51,12 @@ class Recording:
 class GraphKernel(CudaKernel):
     """`CudaKernel`, recorded."""
 
+    warm_up: ClassVar[int] = 3
+    """Steps of a shape before it is recorded."""
+
     def __init__(self, config: SAEConfig, weights: Weights, batch_size: int, optimiser: Optimiser):
         super().__init__(config, weights, batch_size, optimiser)
+        self.records = weights.W_enc.is_cuda
         self._recordings: dict[Shape, Recording] = {}
         self._taken: dict[Shape, int] = {}
 
@@ -56,15 +65,19 @@ class GraphKernel(CudaKernel):
     ) -> Statistics:
         """See `Kernel.step`."""
         batch = Batch(batch, batch) if isinstance(batch, Tensor) else batch
-        if batch.x.device.type != "cuda":
+        if not self.records:
             return super().step(batch, lr=lr, moment=moment, dead=dead)
+        with torch.cuda.device_of(self.weights.W_enc):  # Triton launches on the current device
+            return self._step(batch, lr, dead)
+
+    def _step(self, batch: Batch, lr: float, dead: Tensor | None) -> Statistics:
         self.prepare(lr)
         padded = self.padded(dead)
         shape = Shape(len(batch.x), 0 if padded is None else len(padded), batch.target is batch.x)
         recording = self._recordings.get(shape)
         if recording is None:
             self._taken[shape] = self._taken.get(shape, 0) + 1
-            if self._taken[shape] <= WARM_UP:
+            if self._taken[shape] <= self.warm_up:
                 return self._beside(batch, padded)
             recording = self._recordings[shape] = self._record(batch, padded)
         recording.batch.x.copy_(batch.x)
@@ -94,6 +107,6 @@ class GraphKernel(CudaKernel):
         held = Batch(x, target, None, batch.widths)
         list_of_dead = None if dead is None else dead.clone()
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # other threads may load batches meanwhile
             seen = self.advance(held, list_of_dead)
         return Recording(graph, held, list_of_dead, seen)

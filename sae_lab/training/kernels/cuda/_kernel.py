@@ -1,7 +1,7 @@
 """The order of a step on the GPU, on buffers that are made once.
 
-Nothing here reads a number from the device, and no shape depends on what a batch holds: the list of pairs has rows * k
-places however many are used, and the list of dead latents is padded to a power of two.
+Nothing here reads a number from the device, and no shape depends on what a batch holds: the list
+of pairs has rows * k places however many are used, and the list of dead latents is padded to a power of two.
 
 The encoder's product is cuBLAS's, in the precision that PyTorch is set to: `torch.set_float32_matmul_precision`
 "highest" (its default) multiplies in float32, "high" in TF32, and "medium" here in bfloat16, with a copy of the
@@ -10,6 +10,7 @@ encoder that each update writes beside the float32 master; what is selected then
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar, NamedTuple
 
 import torch
@@ -49,7 +50,7 @@ class CudaKernel(Kernel):
         like, rows = weights.W_dec, batch_size
         places = BatchTopK if config.selection == "batch_topk" else RowTopK
         self.places = places(rows, config.active or 1, self.d_sae, like.device)
-        self.hot = _dense.Hot(rows, config.active or 1, self.d_sae, like.device)
+        self.hot = _dense.Hot(rows, config.active or 1, self.d_sae)
         kind = torch.bfloat16 if self.low else torch.float32
         self._pre = like.new_empty(rows, self.d_sae, dtype=kind)
         self._low_W_enc = like.new_empty(self.d_sae, self.d_in, dtype=kind) if self.low else weights.W_enc
@@ -58,7 +59,6 @@ class CudaKernel(Kernel):
         self._d_pre = torch.zeros_like(self.places.values)
         self._norms = like.new_empty(self.d_sae)
         self._numbers = torch.arange(self.d_sae + 1, device=like.device, dtype=torch.int32)
-        self._betas = self.config.betas
         self._lr = torch.zeros((), dtype=torch.float64, device=like.device)
         self._begun = False
         for _, tensor in weights.items():
@@ -119,8 +119,8 @@ class CudaKernel(Kernel):
             self._update()
 
     def _gradients(self, batch: Batch, dead: Tensor | None) -> Statistics:
-        w, x, rows = self.weights, batch.x, len(batch.x)
-        target = batch.target - w.b_dec
+        w, x, rows = self.weights, batch.x.contiguous(), len(batch.x)
+        target = batch.target.contiguous() - w.b_dec
         read = target if self.config.center else x
         if (skip := w.extra.get("W_skip")) is not None:
             target = torch.addmm(target, x, skip.T, alpha=-1.0)
@@ -141,7 +141,7 @@ class CudaKernel(Kernel):
         if skip is not None:
             assert skip.grad is not None
             torch.mm(error.left.T * error.scale, x, out=skip.grad)
-        cut = torch.where(active.cut.isinf(), torch.nan, active.cut)
+        cut = active.cut.masked_fill(active.cut.isinf(), torch.nan)
         loss = fvu if aux is None else fvu + aux.loss
         return Statistics(loss, fvu, bounds[-1] / rows, bounds.diff().long(), cut)
 
@@ -176,21 +176,24 @@ class CudaKernel(Kernel):
 
     def _update(self) -> None:
         """Clip, take Adam's step, give decoder rows unit norm: from `.grad` and the norms that came with it."""
-        w, (beta1, beta2), eps = self.weights, self._betas, self.optimiser.eps
+        w, (beta1, beta2), eps = self.weights, self.config.betas, self.optimiser.eps
         small = [w.b_dec, *w.extra.values()]
         squared = self._norms.sum() + sum(tensor.grad.square().sum() for tensor in small if tensor.grad is not None)
         clip = (self.optimiser.clip / (squared.sqrt() + 1e-6)).clamp(max=1.0)
         step = self.adam.state[w.W_dec]["step"]
         for _, tensor in w.items():
             self.adam.state[tensor]["step"] += 1
-        done = step.double()  # 1 - beta^step loses half of float32's digits at first
-        factors = torch.stack([clip.double(), self._lr / (1 - beta1**done), (1 - beta2**done).sqrt()]).float()
+        done = step.double()
+        first, second = (
+            -torch.expm1(done * math.log(beta)) if beta else torch.ones_like(done) for beta in (beta1, beta2)
+        )
+        factors = torch.stack([clip.double(), self._lr / first, second.sqrt()]).float()
         each = []
         for tensor in (w.W_dec, w.W_enc, w.b_enc):
             state = self.adam.state[tensor]
             each += [tensor, tensor.grad, state["exp_avg"], state["exp_avg_sq"]]
         _adam.update_latents[(self.d_sae,)](
-            *each, self._low_W_enc, factors, beta1, beta2, eps, self.d_out, self.d_in,
+            *each, self._low_W_enc, factors, 1 - beta1, 1 - beta2, eps, self.d_out, self.d_in,
             unit=self.config.unit_decoder, low=self.low, **self._columns,
         )  # fmt: skip
         for tensor in small:

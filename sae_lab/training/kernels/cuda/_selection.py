@@ -82,7 +82,7 @@ class RowTopK(Places):
         )  # fmt: skip
         cuts = self.cuts[:rows]
         # two standard deviations below the mean: few rows fall short, and most have some k candidates to spare
-        finite = torch.where(cuts.isinf(), 0.0, cuts)
+        finite = cuts.masked_fill(cuts.isinf(), 0.0)
         self.floor.copy_((finite.mean() - 2 * finite.std(correction=0)).clamp(min=0))
         used = slice(0, rows * k)
         return Active(
@@ -109,7 +109,7 @@ class BatchTopK(Places):
         _select_batch.collect_rows[grid](pre, bias, self.floor, held, self.held_latents, self.found, n, **shapes)
         cut = held.view(-1).topk(budget, sorted=False).values.min()
         stands = (self.found[:rows] <= self.room).all() & ((cut > 0) | (self.floor == 0))
-        self.state[0].copy_(torch.where(stands, cut, 0.0).view(torch.int32))
+        self.state[0].copy_(cut.masked_fill(~stands, 0.0).view(torch.int32))
         self.state[1].fill_(budget)
         self.state[2].copy_(stands)
         for shift in (24, 16, 8, 0):
@@ -133,5 +133,5 @@ class BatchTopK(Places):
         )
         cut = self.state[0].view(torch.float32)
         self.floor.copy_(0.85 * cut)
-        smallest = torch.where(values > 0, values, torch.inf).min()
+        smallest = values.masked_fill(values <= 0, torch.inf).min()
         return Active(values, latents, numbers, starts, ends, smallest)
