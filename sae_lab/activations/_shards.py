@@ -38,7 +38,7 @@ FURTHER = ("gradients",)  # not in every store
 WHOLE = ""  # name of the file's bytes among its arrays
 
 PAGE = mmap.PAGESIZE
-GAP = 8  # pages between two rows that are read along: one longer read is cheaper than two
+GAP = 4  # pages between two rows that are read along: one longer read is cheaper than two
 MOST = 32  # pages asked for at once: what every system fetches without cutting it short
 
 _TYPES = {"F16": np.float16, "F32": np.float32, "I32": np.int32, "BOOL": np.bool_}
