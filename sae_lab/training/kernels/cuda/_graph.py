@@ -96,8 +96,6 @@ class GraphKernel(CudaKernel):
         with torch.cuda.stream(stream):
             seen = self.advance(batch, dead)
         torch.cuda.current_stream().wait_stream(stream)
-        for tensor in (batch.x, batch.target, seen.firings):  # freed no sooner than the other stream is done with them
-            tensor.record_stream(stream)
         return seen
 
     def _record(self, batch: Batch, dead: Tensor | None) -> Recording:
