@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sae_lab._errors import BadInput, CorruptFile
-from sae_lab.activations import Activations, _gather, _writer, as_activations, harvest
+from sae_lab.activations import Activations, _gather, _statistics, _writer, as_activations, harvest
 
 sys.path.append(str(Path(__file__).parent))
 from _harvest_process import OPTIONS, FakeModel, make_texts
@@ -246,6 +246,19 @@ def test_reading_ahead_stays_one_buffer_ahead_and_its_thread_ends(acts, monkeypa
     assert reading() == []
     assert len(list(acts.batches(100))) == len(acts) // 100
     assert reading() == []
+
+
+def test_statistics_do_not_keep_what_they_read(acts, monkeypatch):
+    monkeypatch.setattr(_statistics, "_RELEASE", 1024)
+    released = []
+    release = _gather.Gatherer.release
+    monkeypatch.setattr(
+        _gather.Gatherer, "release", lambda self, rows: released.append(len(rows)) or release(self, rows)
+    )
+    for part in (acts, acts.view(slice(1, None, 3))):
+        released.clear()
+        assert torch.allclose(part.mean, part.tensor(torch.float64).mean(dim=0).float(), atol=1e-6)
+        assert released == [1024] * (len(part) // 1024)
 
 
 def test_damage_that_is_found_while_reading_ahead_is_reported(copy):
