@@ -61,7 +61,7 @@ def test_l0_arrives_at_its_target_and_fresh_rows_are_reconstructed(name, runs):
 
 def test_l1_shrinks_and_a_gate_or_a_jump_does_not(runs, rows):
     centre = rows.mean(0)
-    ratio = {name: float(((runs[name].sae(rows) - centre).norm() / (rows - centre).norm())) for name in NAMES}
+    ratio = {name: float((runs[name].sae(rows) - centre).norm() / (rows - centre).norm()) for name in NAMES}
     assert ratio["ReLU"] < min(ratio["Gated"], ratio["JumpReLU"]) - 0.1
 
 
