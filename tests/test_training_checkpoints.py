@@ -60,10 +60,10 @@ def test_a_stopped_run_resumes_bit_for_bit(name, at, whole, tmp_path, monkeypatc
         stop_at(patch, at, lambda state: started[0].stop())
         real = _loop.Loop.run
 
-        def run(self, tell):
+        def run(self, *listeners):
             while not started:
                 time.sleep(0.001)
-            return real(self, tell)
+            return real(self, *listeners)
 
         patch.setattr(_loop.Loop, "run", run)
         started.append(sl.train(config(name), ROWS, **OPTIONS, checkpoint=tmp_path / "c", background=True))
