@@ -71,4 +71,6 @@ html_theme_options = {
     "footer_start": ["copyright"],
     "footer_end": [],
 }
-html_sidebars = {"index": [], "gallery": [], "quickstart": [], "tutorials": [], "methods": [], "testing": []}
+# pages that stand alone have nothing to list beside them, and tables to show
+ALONE = "index gallery quickstart tutorials methods architectures ground_truth comparisons formats demo_saes testing"
+html_sidebars = {page: [] for page in ALONE.split()}
