@@ -13,6 +13,7 @@ import sae_lab
 from sae_lab._errors import BadInput, CorruptFile, Mismatch
 from sae_lab.saes import SAEConfig
 from sae_lab.saes._config import positive_int
+from sae_lab.training import _checkpoint
 from sae_lab.training._checkpoint import Checkpoint
 from sae_lab.training._loop import Loop, sample_of
 from sae_lab.training._memory import memory_errors
@@ -142,14 +143,15 @@ def train(  # type: ignore[misc]  # the overloads say what comes back, this says
     chosen = _device(device)
     with contextlib.ExitStack() as on_error:
         loops = []
-        for number, (each, numbers) in enumerate(zip(configs, settings, strict=True)):
-            path = checkpoint if checkpoint is None or config is each else Path(checkpoint) / f"run-{number:02d}"
-            place = _new_checkpoint(path)
-            if place is not None:
-                on_error.callback(place.close)
+        places: Sequence[Checkpoint | None] = [None] * len(configs)
+        if checkpoint is not None:
+            places = _checkpoint.begin(checkpoint, None if config is configs[0] else len(configs))
+        for place in filter(None, places):
+            on_error.callback(place.close)
+        for each, numbers, folder in zip(configs, settings, places, strict=True):
             with memory_errors(numbers.batch_size, each.d_sae, chosen):
                 state = TrainingState(each, numbers, sample_of(data), chosen)
-            loops.append(Loop(state, data, _facts(each, data), place, checkpoint_every))
+            loops.append(Loop(state, data, _facts(each, data), folder, checkpoint_every))
         on_error.pop_all()
     return _start(loops, data, background, loggers, progress, sweep=config is not configs[0])
 
@@ -183,19 +185,17 @@ def resume(
     BadInput, CorruptFile
         There is no checkpoint, another run is writing to it, or its files are damaged.
     """
-    if not Path(path).is_dir():
-        raise BadInput(f"no checkpoint at {path}: give the folder that train(..., checkpoint=...) wrote")
-    folders = sorted(Path(path).glob("run-[0-9][0-9]*"))
+    folders = _checkpoint.to_resume(path)
     data = None if acts is None else _data(acts)
     chosen = _device(device)
     with contextlib.ExitStack() as on_error:
         loops = []
-        for folder in folders or [Path(path)]:
+        for folder in folders:
             loops.append(_resumed(folder, data, chosen, checkpoint_every, on_error))
             data = loops[-1].acts
         on_error.pop_all()
     assert data is not None
-    return _start(loops, data, background, loggers, progress, sweep=bool(folders))
+    return _start(loops, data, background, loggers, progress, sweep=folders != [Path(path)])
 
 
 def _resumed(
@@ -232,20 +232,6 @@ def _resumed(
     loop = Loop(TrainingState(config, settings, sample_of(acts), device), acts, facts, place, every)
     loop.restore(meta, arrays, str(path))
     return loop
-
-
-def _new_checkpoint(path: str | Path | None) -> Checkpoint | None:
-    """The folder for a new run's checkpoints, locked; None without one."""
-    if path is None:
-        return None
-    place = Checkpoint(path)
-    if place.exists or any(place.path.glob("run-[0-9][0-9]*")):
-        place.close()
-        raise BadInput(
-            f"{path} holds a run already: sl.resume({str(path)!r}, acts) continues it; or delete it, or choose another "
-            f"path"
-        )
-    return place
 
 
 def _start(
