@@ -55,8 +55,13 @@ def test_the_table_names_what_differs_and_the_plot_is_the_frontier(acts):
     assert "aux_weight" not in frame, "all alike"
     assert frame["status"].tolist() == ["finished"] * 3
     assert set(sweep.history["run"]) == {0, 1, 2}
-    figure = sweep.plot()
+    figure = sweep.frontier()
     assert [len(trace.x) for trace in figure.data] == [2, 1]
+    assert [trace.name for trace in figure.data] == ["TopK, 48 latents", "BatchTopK, 64 latents"]
+    assert frame["name"].tolist() == sweep.names
+    curves = sweep.plot()
+    assert len(curves.data) == 4 * 3
+    assert [trace.name for trace in curves.data if trace.showlegend] == sweep.names
     assert repr(sweep) == "Sweep(3 runs, finished, step 24/24)"
     assert len(sweep.saes) == len(sweep) == 3
 

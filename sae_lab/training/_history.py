@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -40,18 +41,39 @@ def plot(lines: list[dict[str, Any]], title: str) -> go.Figure:
     return figure
 
 
-def frontier(runs: pd.DataFrame) -> go.Figure:
-    """FVU over L0 with a point for each run of a sweep's table; runs of one architecture and width are joined."""
+def plots(histories: list[list[dict[str, Any]]], names: list[str], title: str, ranks: list[float] | None) -> go.Figure:
+    """The same curves for several runs, by name; `ranks`, from 0 to 1, colours them by a scale."""
+    import plotly.graph_objects as go
+    from plotly.colors import qualitative, sample_colorscale
+    from plotly.subplots import make_subplots
+
+    palette = qualitative.Safe  # holds for colour-blind readers
+    dashes = ("solid", "dash", "dot", "dashdot")
+    figure = make_subplots(rows=2, cols=2, subplot_titles=[label for _, label in CURVES])
+    for number, (lines, name) in enumerate(zip(histories, names, strict=True)):
+        again, place = divmod(number, len(palette))
+        colour = palette[place] if ranks is None else sample_colorscale("Viridis", 0.85 * ranks[number])[0]
+        style = {"color": colour, "dash": dashes[again % len(dashes)]}
+        tokens = [line["tokens"] for line in lines]
+        for place, (column, _) in enumerate(CURVES):
+            curve = go.Scatter(x=tokens, y=[line[column] for line in lines], name=html.escape(name), mode="lines")
+            curve.update(line=style, legendgroup=str(number), showlegend=place == 0)
+            figure.add_trace(curve, row=place // 2 + 1, col=place % 2 + 1)
+    figure.update_xaxes(title_text="tokens", row=2)
+    figure.update_yaxes(type="log", row=1)
+    return figure.update_layout(title=title, height=520)
+
+
+def frontier(runs: pd.DataFrame, lines: list[str]) -> go.Figure:
+    """FVU over L0 with a point for each run of a sweep's table; runs for which `lines` says the same are joined."""
     import plotly.graph_objects as go
 
-    seen = runs.dropna(subset=["fvu", "l0"])
-    by = ["architecture", *(["d_sae"] if "d_sae" in seen else [])]
+    seen = runs.assign(line=lines).dropna(subset=["fvu", "l0"])
     figure = go.Figure()
-    for name, group in seen.groupby(by, sort=False):
+    for name, group in seen.groupby("line", sort=False):
         group = group.sort_values("l0")
-        label = " ".join(str(part) for part in name)
-        hover = [", ".join(f"{key}={value}" for key, value in row.items()) for row in group.to_dict("records")]
-        figure.add_scatter(x=group["l0"], y=group["fvu"], name=label, mode="lines+markers", text=hover)
+        texts = [html.escape(name) for name in group["name"]]
+        figure.add_scatter(x=group["l0"], y=group["fvu"], name=html.escape(str(name)), mode="lines+markers", text=texts)
     figure.update_xaxes(type="log", title="L0")
     figure.update_yaxes(type="log", title="FVU (newest batch)")
-    return figure.update_layout(title="Frontier of the sweep")
+    return figure.update_layout(title="Frontier of the sweep", showlegend=True)

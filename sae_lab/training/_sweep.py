@@ -9,18 +9,19 @@ itself.
 from __future__ import annotations
 
 import contextlib
+import contextlib
 import threading
 import time
 import warnings
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
-from sae_lab._errors import SaeLabError
+from sae_lab import _views
 from sae_lab._progress import Progress
 from sae_lab.saes import SAE, SAEConfig
-from sae_lab.training import _history
-from sae_lab.training._loop import batches_of
-from sae_lab.training._run import Status, TrainingRun, stop_at_exit
+from sae_lab.training import _history, _naming
+from sae_lab.training._loop import TELL_EVERY, batches_of
+from sae_lab.training._run import Listener, Status, TrainingRun, stop_at_exit
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,6 +47,8 @@ class Sweep:
         self.background = background
         self._acts = acts
         self._ended = threading.Event()
+        self._listeners: list[Listener] = []
+        self._told = -float("inf")
         self._thread = threading.Thread(target=self._work, name="sae_lab sweep", daemon=True)
         stop_at_exit(self)
 
@@ -76,25 +79,27 @@ class Sweep:
         return next(state for state in order if state in states)
 
     @property
+    def names(self) -> list[str]:
+        """A name for each run, made of what its config has and others have not: "k=16"."""
+        return _naming.names(self.configs)
+
+    @property
     def frame(self) -> pd.DataFrame:
         """One row a run.
 
-        Columns: run (its number); architecture; the options in which configs differ; status; step; loss, fvu, l0 and
-        dead of the newest batch looked at; error (what ended a failed run).
+        Columns: run (its number); name; architecture; the options in which configs differ (one that is called as
+        a figure is called gets `config_` in front); status; step; loss, fvu, l0 and dead (share) of the newest
+        batch looked at; error (what ended a failed run).
         """
         import pandas as pd
 
-        options = [config.to_dict() for config in self.configs]
-        names = {name: None for option in options for name in option if name != "architecture"}
-        varied = [name for name in names if len({repr(option.get(name)) for option in options}) > 1]
+        figures = ("status", "step", "loss", "fvu", "l0", "dead", "error")
         rows = []
-        for number, (run, option) in enumerate(zip(self.runs, options, strict=True)):
+        for number, (run, options) in enumerate(zip(self.runs, _naming.options(self.configs), strict=True)):
             seen = run.snapshot()
-            told = {name: seen[name] for name in ("status", "step", "loss", "fvu", "l0", "dead", "error")}
-            rows.append(
-                {"run": number, "architecture": option["architecture"], **{name: option.get(name) for name in varied}}
-                | told
-            )
+            about = {"run": number, "name": self.names[number], "architecture": run.config.architecture}
+            about |= {f"config_{name}" if name in figures else name: value for name, value in options.items()}
+            rows.append({**about, **{name: seen[name] for name in figures}})
         return pd.DataFrame(rows)
 
     @property
@@ -105,8 +110,20 @@ class Sweep:
         return pd.concat([run.history.assign(run=number) for number, run in enumerate(self.runs)], ignore_index=True)
 
     def plot(self) -> go.Figure:
-        """FVU over L0, one point a run, on the newest batches: the frontier. `sl.compare` measures it on other rows."""
-        return _history.frontier(self.frame)
+        """Curves of FVU, loss, L0 and dead share, with a line for each run."""
+        lines = [list(run._loop.lines) for run in self.runs]
+        return _history.plots(lines, self.names, _naming.common(self.configs), _naming.ranks(self.configs))
+
+    def frontier(self) -> go.Figure:
+        """FVU over L0 on the newest batches, one point a run; `sl.compare` measures both on other rows.
+
+        Runs that differ in numbers alone, such as k, are joined by a line.
+        """
+        return _history.frontier(self.frame, _naming.lines(self.configs))
+
+    def widget(self) -> Any:
+        """The live monitor of all runs, a `SweepMonitor`: what a notebook shows of a sweep."""
+        return _views.view(self)
 
     def stop(self) -> None:
         """Ask all runs to end after the batch at hand; returns at once."""
@@ -129,33 +146,87 @@ class Sweep:
             warnings.warn(f"run {number} of the sweep failed: {error}", stacklevel=2)
         return self
 
+    def add_listener(self, listener: Listener) -> Callable[[], None]:
+        """Call `listener(snapshot)` from the sweep's thread, at most ten times a second and once at the end.
+
+        Returns a function that takes the listener off again.
+        """
+        self._listeners.append(listener)
+        if self.status != "running":
+            listener(self.snapshot())
+
+        def remove() -> None:
+            with contextlib.suppress(ValueError):
+                self._listeners.remove(listener)
+
+        return remove
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return the newest figures by name; those not known yet are None.
+
+        Names: step, steps, tokens, rows_per_second, seconds and seconds_left of the run that is farthest behind among
+        those that are going (of the farthest one when none is); status; title; runs, the snapshot of each.
+        """
+        runs = [run.snapshot() for run in self.runs]
+        going = [seen for seen in runs if seen["status"] == "running"]
+        told = min(going, key=lambda seen: seen["step"]) if going else max(runs, key=lambda seen: seen["step"])
+        names = ("step", "steps", "tokens", "rows_per_second", "seconds", "seconds_left")
+        site = self.runs[0]._loop.facts["metadata"].get("site")
+        title = f"{_naming.common(self.configs)}{f', {site}' if site else ''}"
+        return {**{name: told[name] for name in names}, "status": self.status, "title": title, "runs": runs}
+
     def __repr__(self) -> str:
         steps = self.runs[0].steps_total
         return f"Sweep({len(self.runs)} runs, {self.status}, step {max(run.step for run in self.runs)}/{steps})"
 
-    def _repr_html_(self) -> str:
-        return self.frame.to_html(index=False, float_format="{:.4g}".format)
+    def _repr_mimebundle_(self, **kwargs: Any) -> Any:
+        table = self.frame.to_html(index=False, na_rep="", float_format="{:.4g}".format)
+        plain = {"text/plain": repr(self), "text/html": table}
+        if not _views.has_view(self):
+            return plain
+        bundle = self.widget()._repr_mimebundle_(**kwargs)
+        data, metadata = bundle if isinstance(bundle, tuple) else (bundle or {}, {})
+        return {**data, **plain}, metadata
 
     def _start(self) -> None:
         self._thread.start()
 
     def _attend(self, progress: bool) -> None:
         """Show the sweep and wait for it, in the foreground; Ctrl-C stops it and is then forgotten."""
-        size, steps = self.runs[0]._loop.state.settings.batch_size, self.runs[0].steps_total
-        with Progress(steps * size, f"training {len(self)} SAEs", "rows", enabled=progress) as bar:
-            bar.start_at(min(run.step for run in self.runs) * size)
-            remove = self.runs[0].add_listener(lambda seen: bar.advance(seen["tokens"] - bar.done, self._note()))
+        with self._shown(progress):
             try:
                 self.wait()
             except KeyboardInterrupt:
                 self.stop()
                 self.wait()
+
+    @contextlib.contextmanager
+    def _shown(self, progress: bool) -> Iterator[None]:
+        if progress and _views.in_notebook() and _views.has_view(self):
+            self.widget().show()
+            yield
+            return
+        size, steps = self.runs[0]._loop.state.settings.batch_size, self.runs[0].steps_total
+        with Progress(steps * size, f"training {len(self)} SAEs", "rows", enabled=progress) as bar:
+            bar.start_at(min(run.step for run in self.runs) * size)
+            remove = self.add_listener(lambda seen: bar.advance(seen["tokens"] - bar.done, _note(seen["runs"])))
+            try:
+                yield
             finally:
                 remove()
 
-    def _note(self) -> str:
-        seen = [fvu for run in self.runs if (fvu := run._loop.latest.get("fvu")) is not None]
-        return f"FVU {min(seen):.3f} to {max(seen):.3f}" if seen else ""
+    def _tell(self) -> None:
+        """A word to whoever listens."""
+        self._told = time.monotonic()
+        if not self._listeners:
+            return
+        seen = self.snapshot()
+        for listener in list(self._listeners):
+            try:
+                listener(seen)
+            except Exception:  # a broken display must not end the runs; it is taken off and they go on
+                with contextlib.suppress(ValueError):
+                    self._listeners.remove(listener)
 
     def _work(self) -> None:
         """What the thread does."""
@@ -170,6 +241,8 @@ class Sweep:
             with batches_of(self._acts, settings, first, self._nothing_left) as batches:
                 for number, x in enumerate(batches, first):
                     self._hand_out(x, number, going)
+                    if time.monotonic() - self._told >= TELL_EVERY:
+                        self._tell()
                     if all(run._loop.done for run in going):
                         break
             for run in going:
@@ -179,7 +252,10 @@ class Sweep:
                 if run.status == "running":
                     self._end(run, error)
         finally:
-            self._ended.set()
+            try:
+                self._tell()
+            finally:
+                self._ended.set()
 
     def _hand_out(self, x: Tensor, number: int, going: list[TrainingRun]) -> None:
         """A batch to each of the runs that are going; those that are done, stopped or failed leave."""
@@ -203,9 +279,8 @@ class Sweep:
         loop = run._loop
         try:
             if error is not None:
-                if isinstance(error, SaeLabError):
-                    with contextlib.suppress(SaeLabError):
-                        loop.rescue(error)
+                if isinstance(error, Exception):
+                    loop.rescue(error)  # it raises nothing
                 raise error
             run_done = loop.finish()
         except BaseException as problem:
@@ -214,3 +289,8 @@ class Sweep:
         else:
             loop.close()
             run._conclude(run_done)
+
+
+def _note(runs: list[dict[str, Any]]) -> str:
+    seen = [run["fvu"] for run in runs if run["fvu"] is not None]
+    return f"FVU {min(seen):.3f} to {max(seen):.3f}" if seen else ""

@@ -23,14 +23,21 @@ class Widget(anywidget.AnyWidget):
 
     _name: ClassVar[str]
     _parts: ClassVar[tuple[str, ...]] = ()  # a module too long for one file: static/<part>.js, joined before <name>.js
+    _looks: ClassVar[tuple[str, ...]] = ()  # style sheets of other widgets whose parts it draws: static/<look>.css
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         name = vars(cls).get("_name")
         if name is not None:
             # No two names may be the same at the top of these files: they become one module.
             cls._esm = "\n".join(_static(f"{part}.js") for part in ("_common", *cls._parts, name))
-            cls._css = _static("theme.css") + "\n" + _static(f"{name}.css")
+            cls._css = "\n".join(_static(f"{look}.css") for look in ("theme", *cls._looks, name))
         super().__init_subclass__(**kwargs)
+
+    def show(self) -> None:
+        """Show the widget below the cell that runs now, before the cell has ended."""
+        from IPython.display import display
+
+        display(self)
 
     def to_html(self, path: Path | str, *, title: str | None = None) -> Path:
         """Write the widget as one self-contained page that needs no kernel and makes no request.
