@@ -71,7 +71,10 @@ class Loop:
         self.begin(logs)
         try:
             if not self.done:
-                with batches_of(self.acts, settings, self.state.step, self.stop_asked.is_set) as batches:
+                with (
+                    self._memory(),
+                    batches_of(self.acts, settings, self.state.step, self.stop_asked.is_set) as batches,
+                ):
                     for x in batches:
                         if self.stop_asked.is_set():
                             break
@@ -79,7 +82,7 @@ class Loop:
                         if self.done:
                             break
             return self.finish()
-        except SaeLabError as error:
+        except Exception as error:
             self.rescue(error)
             raise
         finally:
@@ -105,7 +108,7 @@ class Loop:
         """One step on raw rows, and what is due after it: a line of history, a word to listeners, a checkpoint."""
         state, settings = self.state, self.state.settings
         self._check(x)
-        with self._turn(), memory_errors(settings.batch_size, state.config.d_sae, state.device):
+        with self._turn(), self._memory():
             lr = learning_rate(state.step, settings)
             seen = state.advance(x)
         now = time.monotonic()
@@ -123,6 +126,7 @@ class Loop:
             self._told = now
         if not self.done and self._save_due(now - self._saved):
             self._measure(seen, lr, self._rate())  # a diverged state must not replace a good one
+            self._check_weights()
             self.save()
             self._saved = time.monotonic()
 
@@ -135,16 +139,27 @@ class Loop:
                 f"{lr:.3g}",
                 stacklevel=2,
             )
+        self._check_weights()
         if self.checkpoint is not None:
             self.save()  # before the calibration, which a resumed run repeats
-        with self._turn():
+        with self._turn(), self._memory():
             self.state.calibrate(sample_of(self.acts), **({} if self.done else {"rows": QUICK_CALIBRATION}))
         return self.done
 
-    def rescue(self, error: SaeLabError) -> None:
-        """Keep what was learned before an error: a bad row, a corrupt file. Not after divergence or on a full disk."""
-        if self.checkpoint is not None and not isinstance(error, Diverged | Unavailable):
+    def rescue(self, error: Exception) -> None:
+        """Keep what was learned before an error: a bad row, a corrupt file. Not after divergence or on a full disk.
+
+        A step that an error ended half-way would be taken twice by a resumed run, so it is left out: then the
+        checkpoint before it stays.
+        """
+        if self.checkpoint is None or isinstance(error, Diverged | Unavailable):
+            return
+        if not self.state.whole or not self.state.finite:
+            return
+        try:
             self.save()
+        except Exception as another:  # the first error is the one to report
+            error.add_note(f"sae_lab: moreover, no checkpoint could be written at this step: {another}")
 
     def close(self) -> None:
         """Stop the clock and let others write to the checkpoint's folder."""
@@ -203,6 +218,9 @@ class Loop:
             time.sleep(0.0005)
         return self._lock
 
+    def _memory(self) -> AbstractContextManager[None]:
+        return memory_errors(self.state.settings.batch_size, self.state.config.d_sae, self.state.device)
+
     def _check(self, x: Tensor) -> None:
         """Refuse a batch with NaN or infinity, before it spoils the weights."""
         if bool(torch.isfinite(x.sum())) or bool(torch.isfinite(x).all()):
@@ -217,10 +235,7 @@ class Loop:
         state = self.state
         loss, fvu, l0 = torch.stack([seen.loss, seen.fvu, seen.l0]).tolist()
         if not loss < float("inf"):
-            raise Diverged(
-                f"the loss is {loss} at step {state.step}: training has diverged. "
-                f"Train again with a lower lr than {state.settings.lr:.3g}; an earlier checkpoint may still be good"
-            )
+            raise self._diverged(f"the loss is {loss}")
         self.latest = {
             "step": state.step,
             "tokens": state.step * state.settings.batch_size,
@@ -232,6 +247,18 @@ class Loop:
             "rows_per_second": rate,
             "seconds": self._seconds(),
         }
+
+    def _check_weights(self) -> None:
+        """A step whose loss was fine may have spoiled the weights."""
+        if not self.state.finite:
+            raise self._diverged("weights hold NaN or infinity")
+
+    def _diverged(self, what: str) -> Diverged:
+        good = "" if self.checkpoint is None or not self.checkpoint.exists else "; the last checkpoint is from before"
+        return Diverged(
+            f"{what} at step {self.state.step}: training has diverged. Train again with a lower lr than "
+            f"{self.state.settings.lr:.3g}{good}"
+        )
 
     def _rate(self) -> float:
         done = (self.state.step - self._first_step) * self.state.settings.batch_size

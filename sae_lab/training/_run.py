@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from sae_lab import _views
-from sae_lab._errors import SaeLabError
 from sae_lab._progress import Progress
 from sae_lab.saes import SAE, SAEConfig
 from sae_lab.training import _history
@@ -188,7 +187,7 @@ class TrainingRun:
         if isinstance(outcome, BaseException):
             self._error = outcome
             self.status = "failed"
-            if isinstance(outcome, SaeLabError):
+            with contextlib.suppress(AttributeError):  # a few errors take no attributes
                 outcome.run = self  # type: ignore[attr-defined]  # what was learned stays within reach
         else:
             self.status = "finished" if outcome else "stopped"

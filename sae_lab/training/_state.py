@@ -63,22 +63,39 @@ class TrainingState:
         self.dead = DeadLatents(config.d_sae, settings.dead_window, device)
         self.threshold = RunningThreshold(device, config.d_sae if config.calibration == "latent" else None)
         self.calibrated: Tensor | None = None
+        self._before: dict[str, int] | None = None  # what a step that is not at its end has found
+
+    @property
+    def whole(self) -> bool:
+        """Whether it is what it was between two steps; False where an error ended a step that had changed something."""
+        return self._before is None or self._before == self._versions()
+
+    @property
+    def finite(self) -> bool:
+        """Whether all trained parameters are finite numbers."""
+        return all(bool(torch.isfinite(tensor).all()) for _, tensor in self.weights.items())
 
     @torch.no_grad()
     def advance(self, x: Tensor) -> Statistics:
         """One step on raw rows (rows, width of all sources)."""
+        self._before = self._versions()
         batch, moment = self.batch(x), self.moment()
         self.config.before_step(self.weights, moment)
         dead = self.config.helped(self.weights, self.dead.indices)
         seen = self.kernel.step(batch, lr=learning_rate(self.step, self.settings), moment=moment, dead=dead)
+        self._before = {}  # no step begins like this, so from here to the end only half of it is done
         self.config.after_step(self.weights, batch, seen.firings, moment)
         self.step += 1
         self.dead.saw(seen.firings > 0, len(batch.x), self.step)
         self.threshold.saw(seen.cut)
         if _resample.due(self.config, self.step, self.settings.steps):
             _resample.resample(self.config, self.kernel, self.layout, batch, moment, self.dead.renew())
-        self.calibrated = None
+        self.calibrated = self._before = None
         return seen
+
+    def _versions(self) -> dict[str, int]:
+        """How often each tensor was changed in place, as torch counts."""
+        return {name: x._version for name, x in (self.weights.everything() | self.kernel.moments()).items()}
 
     def batch(self, x: Tensor) -> Batch:
         """Raw rows in training units, taken apart."""
