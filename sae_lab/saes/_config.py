@@ -30,6 +30,7 @@ Selection = Literal[
     "row_topk",
     "batch_topk",
     "pointwise",
+    "relu",
     "row_topk_l2",
     "row_topk_gradient",
     "group_bias",

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from sae_lab._errors import BadInput
-from sae_lab.saes._config import SAEConfig
+from sae_lab.saes._config import SAEConfig, Selection
 from sae_lab.saes._weights import Batch, Forward, Moment, Weights
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Penalised(SAEConfig):
     """Options of methods whose sparsity comes from a penalty."""
 
     gate = "threshold"
-    selection = "pointwise"
+    selection: ClassVar[Selection] = "pointwise"
     reborn: ClassVar[float] = 0.2
 
     target_l0: float | None = None

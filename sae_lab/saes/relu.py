@@ -37,6 +37,7 @@ class ReLU(Penalised):
     """Options of a ReLU SAE."""
 
     architecture: ClassVar[str] = "relu"
+    selection = "relu"
 
     l1: float = 0.1
     """Strength of the L1 penalty; more gives fewer active latents. Independent of the activations' scale."""
@@ -57,8 +58,11 @@ class ReLU(Penalised):
     ) -> Codes:
         """See `Penalised.activate`."""
         z = pre.relu()
-        weight = self.strength(w, moment) * self.l1 / w.W_dec.shape[1] ** 0.5
-        return Codes(z, {"l1": weight * (z * at(norms)).sum() / rows})
+        return Codes(z, {"l1": (z * at(self.price(w, norms, moment))).sum() / rows})
+
+    def price(self, w: Weights, norms: Tensor, moment: Moment) -> Tensor:
+        """What a unit of activation of each latent costs on a row, (d_sae,)."""
+        return self.strength(w, moment) * self.l1 / w.W_dec.shape[1] ** 0.5 * norms
 
     def fold(self, w: Weights) -> dict[str, Tensor]:
         """Decoder rows of unit norm."""

@@ -14,12 +14,14 @@ from sae_lab.training.kernels.group_bias import GroupBiasKernel
 from sae_lab.training.kernels.nested import NestedKernel
 from sae_lab.training.kernels.pointwise import PointwiseKernel
 from sae_lab.training.kernels.reference import ReferenceKernel
+from sae_lab.training.kernels.relu import ReLUKernel
 from sae_lab.training.kernels.variational import PenalisedKernel
 
 KERNELS: tuple[type[Kernel], ...] = (
     SparseKernel,
     PenalisedKernel,
     PointwiseKernel,
+    ReLUKernel,
     GroupBiasKernel,
     NestedKernel,
     FeatureChoiceKernel,
@@ -44,6 +46,7 @@ __all__ = [
     "NestedKernel",
     "PenalisedKernel",
     "PointwiseKernel",
+    "ReLUKernel",
     "ReferenceKernel",
     "SparseKernel",
     "choose",
