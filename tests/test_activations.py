@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import os
 import sys
 import threading
 import time
@@ -16,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sae_lab._errors import BadInput, CorruptFile
-from sae_lab.activations import Activations, _gather, _statistics, _writer, as_activations, harvest
+from sae_lab.activations import Activations, _gather, _shards, _statistics, _writer, as_activations, harvest
 
 sys.path.append(str(Path(__file__).parent))
 from _harvest_process import OPTIONS, FakeModel, make_texts
@@ -233,7 +234,7 @@ def test_reading_ahead_stays_one_buffer_ahead_and_its_thread_ends(acts, monkeypa
     monkeypatch.setattr(_gather, "BUFFER_BYTES", 3000)
     fetched = []
     fetch = _gather.Gatherer.fetch
-    monkeypatch.setattr(_gather.Gatherer, "fetch", lambda self, rows, out: fetched.append(1) or fetch(self, rows, out))
+    monkeypatch.setattr(_gather.Gatherer, "fetch", lambda self, *given: fetched.append(1) or fetch(self, *given))
     reading = lambda: [one.name for one in threading.enumerate() if one.name.startswith("sae_lab")]  # noqa: E731
     batches = acts.batches(100, epochs=None)
     for _ in range(5):  # a buffer holds one batch
@@ -246,6 +247,46 @@ def test_reading_ahead_stays_one_buffer_ahead_and_its_thread_ends(acts, monkeypa
     assert reading() == []
     assert len(list(acts.batches(100))) == len(acts) // 100
     assert reading() == []
+
+
+def test_the_first_buffers_are_small_and_the_order_is_that_of_large_ones(acts, monkeypatch):
+    fetched = []
+    fetch = _gather.Gatherer.fetch
+    monkeypatch.setattr(
+        _gather.Gatherer, "fetch", lambda self, rows, *given: fetched.append(len(rows)) or fetch(self, rows, *given)
+    )
+    monkeypatch.setattr(_gather, "BUFFER_BYTES", 12 * 50 * acts.d_in * 2)
+    whole = list(acts.batches(50))
+    assert fetched[:3] == [200, 400, 600]
+    monkeypatch.setattr(_gather, "FIRST_BATCHES", 12)
+    assert all(torch.equal(a, b) for a, b in zip(whole, acts.batches(50), strict=True))
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fadvise"), reason="this system takes no advice on files")
+@pytest.mark.parametrize("rows", [range(2000), range(3, 2000, 40), [0], [*range(700), *range(1500, 1600, 9)]])
+def test_the_system_is_asked_for_all_pages_of_the_rows_in_short_pieces(folder, monkeypatch, rows):
+    monkeypatch.setattr(_shards, "PAGE", 16)  # so that a row of this small store has pages
+    asked = []
+    monkeypatch.setattr(os, "posix_fadvise", lambda file, begin, length, advice: asked.append((begin, length)))
+    shard = Activations.open(folder)._shards[0]
+    shard.will_need(np.array(rows))
+    assert max(length for _, length in asked) <= 16 * _shards.MOST
+    told = {page for begin, length in asked for page in range(begin // 16, (begin + length) // 16)}
+    values = shard.array("activations")
+    offset = values.ctypes.data - shard.array("").ctypes.data
+    width = values.strides[0]
+    needed = {(offset + row * width + byte) // 16 for row in rows for byte in range(width)}
+    assert needed <= told
+    assert len(told) <= len(needed) + _shards.GAP * len(needed)
+
+
+def test_a_buffer_that_nobody_waits_for_is_not_read_to_its_end(acts, monkeypatch):
+    taken = []
+    gather = _gather.Gatherer.gather_sorted
+    monkeypatch.setattr(_gather.Gatherer, "gather_sorted", lambda self, *given: taken.append(1) or gather(self, *given))
+    out = torch.empty((len(acts), acts.d_in), dtype=acts.dtype)
+    acts._source.fetch(np.arange(len(acts)), out, lambda: len(taken) == 2)
+    assert len(taken) == 2 < len(acts._shards)
 
 
 def test_statistics_do_not_keep_what_they_read(acts, monkeypatch):

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 
 
-def ahead(items: Generator[T, None, None]) -> Generator[T, None, None]:
-    """Yield what `items` yields, each made by a thread while the one before is in use.
+def ahead(make: Callable[[Callable[[], bool]], Generator[T, None, None]]) -> Generator[T, None, None]:
+    """Yield what the generator `make(stopped)` yields, each item made by a thread while the one before is in use.
 
-    No third one is begun before the first is done with, so `items` may use two buffers in turn. Errors of `items` are
-    raised here, in their place. The thread starts with the first item that is asked for, and ends with this generator,
-    also when it is dropped.
+    No third one is begun before the first is done with, so `make` may use two buffers in turn. Its errors are raised
+    here, in their place. The thread starts with the first item that is asked for, and ends with this generator, also
+    when it is dropped; `stopped()` then says True, so that an item under way, which nobody will see, can be left as it
+    is.
     """
     made: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
     allowed = threading.Semaphore(2)
     closed = threading.Event()
+    items = make(closed.is_set)
 
     def work() -> None:
         try:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from sae_lab.activations._shards import Shard
 
 # Bytes of rows fetched at once, in each of the buffers. The order of the rows does not depend on it.
 BUFFER_BYTES = 256 * 2**20
+FIRST_BATCHES = 4  # fetched at once in the beginning
 SHARDS_AHEAD = 8  # shards of which rows are asked for before they are read
 
 
@@ -56,23 +57,21 @@ class Gatherer:
     def gather_sorted(self, rows: np.ndarray, dtype: torch.dtype, out: Tensor | None = None) -> Tensor:
         """The same for row numbers in ascending order: one pass over the shards, into `out` where it is given."""
         out = torch.empty((len(rows), self.d_in), dtype=dtype) if out is None else out[: len(rows)]
-        cuts = np.searchsorted(rows, self.starts)
-        for shard, start, begin, end in zip(self.shards, self.starts, cuts, cuts[1:], strict=False):
-            if begin == end:
-                continue
-            first, last = int(rows[begin] - start), int(rows[end - 1] - start)
+        for shard, begin, end, local in self._by_shard(rows):
+            first, last = int(local[0]), int(local[-1])
             if last - first + 1 == end - begin:  # a run: no index needed
                 out[begin:end] = shard.values[first : last + 1]
+            elif shard.values.dtype == out.dtype and shard.on_disk and out.is_contiguous():
+                # by NumPy: PyTorch would start as many threads for it as those that the training step needs
+                np.take(shard.array("activations"), local, axis=0, out=out[begin:end].numpy(), mode="clip")
+            elif shard.values.dtype == out.dtype:
+                torch.index_select(shard.values, 0, torch.from_numpy(local), out=out[begin:end])
             else:
-                local = torch.from_numpy((rows[begin:end] - start).astype(np.int64))
-                if shard.values.dtype == out.dtype:
-                    torch.index_select(shard.values, 0, local, out=out[begin:end])
-                else:
-                    out[begin:end] = torch.index_select(shard.values, 0, local)
+                out[begin:end] = torch.index_select(shard.values, 0, torch.from_numpy(local))
         return out
 
-    def fetch(self, rows: np.ndarray, out: Tensor) -> Tensor:
-        """`gather_sorted` for a bufferful of rows that lie on disk, in the stored type.
+    def fetch(self, rows: np.ndarray, out: Tensor, stopped: Callable[[], bool] = lambda: False) -> Tensor:
+        """`gather_sorted` for a bufferful of rows that lie on disk, in the stored type; less, once `stopped()` is True.
 
         Some shards ahead, the system is told which rows come: so the disk has many of them to fetch at a time, not one.
         Behind, shards leave this process's memory, of which a large store would otherwise take all there is.
@@ -82,6 +81,8 @@ class Gatherer:
         for begin, end in parts[:SHARDS_AHEAD]:
             self.will_need(rows[begin:end])
         for (begin, end), later in itertools.zip_longest(parts, parts[SHARDS_AHEAD:]):
+            if stopped():
+                break
             if later is not None:
                 self.will_need(rows[slice(*later)])
             self.gather_sorted(rows[begin:end], self.dtype, out[begin:end])
@@ -95,16 +96,24 @@ class Gatherer:
 
     def will_need(self, rows: np.ndarray) -> None:
         """Tell the system that these rows (ascending) are read soon."""
-        cuts = np.searchsorted(rows, self.starts)
-        for shard, start, begin, end in zip(self.shards, self.starts, cuts, cuts[1:], strict=False):
-            if begin < end:
-                shard.will_need(rows[begin:end].astype(np.int64) - start)
+        for shard, _, _, local in self._by_shard(rows):
+            shard.will_need(local)
 
     def release(self, rows: np.ndarray) -> None:
         """Take the shards of these rows (ascending) out of this process's memory, where they can be read again."""
-        first, last = np.searchsorted(self.starts, rows[[0, -1]], side="right") - 1
-        for shard in self.shards[first : last + 1]:
+        for shard, *_ in self._by_shard(rows):
             shard.release()
+
+    def _by_shard(self, rows: np.ndarray) -> Iterator[tuple[Shard, int, int, np.ndarray]]:
+        """The shards of which there are rows (ascending): which of the rows, and their numbers within the shard."""
+        if not len(rows):
+            return
+        first, last = (np.searchsorted(self.starts, rows[[0, -1]], side="right") - 1).tolist()
+        starts = self.starts[first : last + 2]
+        cuts = np.searchsorted(rows, starts.astype(rows.dtype)).tolist()
+        for number, (begin, end) in enumerate(itertools.pairwise(cuts)):
+            if begin < end:
+                yield self.shards[first + number], begin, end, rows[begin:end].astype(np.int64) - starts[number]
 
 
 def shuffled(
@@ -124,8 +133,11 @@ def shuffled(
     n = len(source) if rows is None else len(rows)
     # Used again and again: memory fresh from the system costs as much as the copying.
     scratch = torch.empty((batch_size, source.d_in), dtype=source.dtype)
-    pieces = _pieces(source, rows, n, batch_size, seed, epochs, drop_last, skip)
-    with contextlib.closing(ahead(pieces) if source.on_disk else pieces) as ready:
+
+    def pieces(stopped: Callable[[], bool] = lambda: False) -> Generator[tuple[Tensor, Tensor], None, None]:
+        return _pieces(source, rows, n, batch_size, seed, epochs, drop_last, skip, stopped)
+
+    with contextlib.closing(ahead(pieces) if source.on_disk else pieces()) as ready:
         for fetched, place in ready:
             for chosen in place.split(batch_size):
                 batch = torch.index_select(fetched, 0, chosen, out=scratch[: len(chosen)])
@@ -141,33 +153,39 @@ def _pieces(
     epochs: int | None,
     drop_last: bool,
     skip: int,
+    stopped: Callable[[], bool],
 ) -> Generator[tuple[Tensor, Tensor], None, None]:
     """Rows for many batches, and where in them each row of these batches stands.
 
-    From disk two buffers are used in turn: one is filled while the batches of the other are taken.
+    From disk two buffers are used in turn: one is filled while the batches of the other are taken. The first ones
+    hold few batches, and each twice as many as the one before: so that nobody waits for a whole buffer at first, or
+    reads one for a few batches.
     """
     per_epoch = n // batch_size if drop_last else -(-n // batch_size)
     row_bytes = source.d_in * source.dtype.itemsize
     at_once = max(1, BUFFER_BYTES // (row_bytes * batch_size)) * batch_size
     buffers = [torch.empty((min(at_once, n), source.d_in), dtype=source.dtype) for _ in range(1 + source.on_disk)]
     turns = itertools.cycle(buffers)
+    size = min(FIRST_BATCHES * batch_size, at_once)
     epoch, first = divmod(skip, per_epoch)
     while epochs is None or epoch < epochs:
         order = epoch_order(n, seed, epoch)
         end = per_epoch * batch_size if drop_last else n
-        for begin in range(first * batch_size, end, at_once):
-            wanted = order[begin : min(begin + at_once, end)]
+        begin = first * batch_size
+        while begin < end:
+            wanted = order[begin : min(begin + size, end)]
+            begin, size = begin + size, min(2 * size, at_once)
             if rows is not None:
                 wanted = rows[wanted]
             sorting = np.argsort(wanted)
             wanted, buffer = wanted[sorting], next(turns)
             if source.on_disk:
-                fetched = source.fetch(wanted, buffer)
+                fetched = source.fetch(wanted, buffer, stopped)
             else:
                 fetched = source.gather_sorted(wanted, source.dtype, buffer)
-            place = torch.empty(len(wanted), dtype=torch.int64)
-            place[torch.from_numpy(sorting)] = torch.arange(len(wanted))
-            yield fetched, place
+            place = np.empty(len(wanted), np.int64)
+            place[sorting] = np.arange(len(wanted))
+            yield fetched, torch.from_numpy(place)
         epoch, first = epoch + 1, 0
 
 

@@ -139,11 +139,15 @@ class FileShard(Shard):
         first, last = (offset + rows * width) // PAGE, (offset + (rows + 1) * width - 1) // PAGE
         apart = first[1:] - last[:-1] > GAP
         begins, ends = first[np.r_[True, apart]], last[np.r_[apart, True]] + 1
+        pieces = -(-(ends - begins) // MOST)
+        if len(pieces) < (total := int(pieces.sum())):
+            begins, ends = np.repeat(begins, pieces), np.repeat(ends, pieces)
+            begins += MOST * (np.arange(total) - np.repeat(pieces.cumsum() - pieces, pieces))
+            ends = np.minimum(ends, begins + MOST)
         with contextlib.suppress(OSError), self.path.open("rb") as file:  # advice that is not taken does no harm
-            for begin, end in zip(begins.tolist(), ends.tolist(), strict=True):
-                for piece in range(begin, end, MOST):
-                    length = min(MOST, end - piece) * PAGE
-                    os.posix_fadvise(file.fileno(), piece * PAGE, length, os.POSIX_FADV_WILLNEED)
+            advise, number, wish = os.posix_fadvise, file.fileno(), os.POSIX_FADV_WILLNEED
+            for begin, length in zip((begins * PAGE).tolist(), ((ends - begins) * PAGE).tolist(), strict=True):
+                advise(number, begin, length, wish)
 
     def release(self) -> None:
         if self._arrays is not None and hasattr(mmap, "MADV_DONTNEED"):
