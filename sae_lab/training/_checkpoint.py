@@ -35,6 +35,8 @@ class Checkpoint:
     """The folder `path`, locked for this run until `close`."""
 
     def __init__(self, path: Path | str):
+        import safetensors.numpy  # noqa: F401  # now: once memory has run out, it may be too late to load it
+
         self.path = Path(path)
         if self.path.exists() and not self.path.is_dir():
             raise BadInput(f"checkpoint path {self.path} is a file; give a folder")

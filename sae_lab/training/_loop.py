@@ -22,7 +22,7 @@ from sae_lab.saes import SAE
 from sae_lab.training._checkpoint import Checkpoint
 from sae_lab.training._memory import memory_errors
 from sae_lab.training._settings import Settings, learning_rate
-from sae_lab.training._state import TrainingState
+from sae_lab.training._state import TrainingState, is_finite
 from sae_lab.training._step import Statistics
 
 if TYPE_CHECKING:
@@ -154,10 +154,9 @@ class Loop:
         """
         if self.checkpoint is None or isinstance(error, Diverged | Unavailable):
             return
-        if not self.state.whole or not self.state.finite:
-            return
         try:
-            self.save()
+            if self.state.whole and self.state.finite:
+                self.save()
         except Exception as another:  # the first error is the one to report
             error.add_note(f"sae_lab: moreover, no checkpoint could be written at this step: {another}")
 
@@ -223,7 +222,7 @@ class Loop:
 
     def _check(self, x: Tensor) -> None:
         """Refuse a batch with NaN or infinity, before it spoils the weights."""
-        if bool(torch.isfinite(x.sum())) or bool(torch.isfinite(x).all()):
+        if is_finite(x):
             return
         raise BadInput(
             f"{_name_bad_row(self.acts)}; training stopped before step {self.state.step + 1}, and what was learned "

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import traceback
 from collections.abc import Iterator
 
 import torch
 
 from sae_lab._errors import SaeLabError
+
+SAID = (  # by the parts of torch that have no class of their own for it
+    "can't allocate memory",
+    "not enough memory",
+    "bad_alloc",
+    "out of memory",
+    "ALLOC_FAILED",
+)
 
 
 class OutOfMemory(SaeLabError):
@@ -22,6 +31,8 @@ def memory_errors(batch_size: int, d_sae: int, device: torch.device) -> Iterator
     except (MemoryError, RuntimeError) as error:
         if not _is_one(error):
             raise
+        # what the step held would live as long as the error, and a checkpoint may need that memory now
+        traceback.clear_frames(error.__traceback__)
         smaller = max(batch_size // 2, 1)
         way_out = f"train with batch_size={smaller}" if smaller < batch_size else f"train fewer latents than {d_sae}"
         raise OutOfMemory(
@@ -31,6 +42,5 @@ def memory_errors(batch_size: int, d_sae: int, device: torch.device) -> Iterator
 
 
 def _is_one(error: Exception) -> bool:
-    """Whether memory was the reason; on the CPU torch has no class of its own for it."""
-    known = isinstance(error, MemoryError | torch.OutOfMemoryError)
-    return known or "can't allocate memory" in str(error) or "not enough memory" in str(error)
+    """Whether memory was the reason."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(words in str(error) for words in SAID)
