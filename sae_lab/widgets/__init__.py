@@ -19,9 +19,21 @@ if TYPE_CHECKING:
     from sae_lab.widgets.map_view import MapView
     from sae_lab.widgets.monitor import Monitor
     from sae_lab.widgets.split_view import SplitView
+    from sae_lab.widgets.sweep_monitor import SweepMonitor
     from sae_lab.widgets.tree_view import TreeView
 
-__all__ = ["CurveView", "Dashboard", "Explorer", "Linked", "MapView", "Monitor", "SplitView", "TreeView", "link"]
+__all__ = [
+    "CurveView",
+    "Dashboard",
+    "Explorer",
+    "Linked",
+    "MapView",
+    "Monitor",
+    "SplitView",
+    "SweepMonitor",
+    "TreeView",
+    "link",
+]
 
 _MODULES = {
     "CurveView": "curve_view",
@@ -31,6 +43,7 @@ _MODULES = {
     "MapView": "map_view",
     "Monitor": "monitor",
     "SplitView": "split_view",
+    "SweepMonitor": "sweep_monitor",
     "TreeView": "tree_view",
     "link": "_link",
 }
@@ -68,6 +81,12 @@ def _monitor(run: Any, **options: Any) -> Any:
     return monitor_of(run, **options)
 
 
+def _sweep_monitor(sweep: Any, **options: Any) -> Any:
+    from sae_lab.widgets.sweep_monitor import sweep_monitor_of
+
+    return sweep_monitor_of(sweep, **options)
+
+
 def _line(progress: Any) -> Any:
     from sae_lab.widgets._progress_line import ProgressLine
 
@@ -91,6 +110,7 @@ _views.register("StitchChain", _split)
 _views.register("LatentMap", _map)
 _views.register("Profiles", _dashboard)
 _views.register("TrainingRun", _monitor)
+_views.register("Sweep", _sweep_monitor)
 _views.register("Progress", _line)
 _views.register("MetaTree", _tree)
 _views.register("MetaSAE", _tree)

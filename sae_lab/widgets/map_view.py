@@ -63,6 +63,7 @@ class MapView(Selectable):
     _parts = (
         "block",
         "dashboard.text",
+        "palette",
         "map_view.data",
         "map_view.colour",
         "map_view.draw",

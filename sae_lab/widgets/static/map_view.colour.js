@@ -1,28 +1,9 @@
 // What colours mean: scales for numbers, colours with shapes for categories. No page in here.
 
-// viridis, by its CC0 table; at the end that stands out against the page lie the high values
-const VIRIDIS = ["#440154", "#482475", "#414487", "#355f8d", "#2a788e", "#21918c", "#22a884", "#44bf70", "#7ad151", "#bddf26", "#fde725"];
-// Okabe and Ito's colours, each turned so that it holds 3:1 against a light or a dark page
-const CLASSES = {
-  light: ["#0072b2", "#d55e00", "#008561", "#b0578d", "#a87700", "#2f8fc7", "#55606b", "#7b4fb5"],
-  dark: ["#56b4e9", "#e69f00", "#2fbf95", "#d98bb8", "#f0e442", "#f0703c", "#b5bdc6", "#ab8be0"],
-};
 const SIGNED = { light: ["#0072b2", "#b9bec4", "#d55e00"], dark: ["#56b4e9", "#565b62", "#e69f00"] };
 const NOTHING = 255; // code of a value that is not known, or not on a logarithmic scale
 const LEVELS = 254; // codes 0 to LEVELS of a scale
 const BINS = 36; // of the histogram over a scale
-
-/** "#rrggbb" as [r, g, b]. */
-function rgb(hex) {
-  return [1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16));
-}
-
-/** The colour at `share` (0 to 1) of a list of colours. */
-function between(colours, share) {
-  const at = Math.max(0, Math.min(1, share)) * (colours.length - 1), k = Math.min(colours.length - 2, Math.floor(at));
-  const [a, b] = [rgb(colours[k]), rgb(colours[k + 1])];
-  return a.map((v, j) => Math.round(v + (b[j] - v) * (at - k)));
-}
 
 /** How one column becomes colours: for each point a code, and for categories also a shape. */
 class Scale {

@@ -1,7 +1,6 @@
 // Points as pixels. Where there are many, each adds its colour to a few pixels, and a pixel is the more solid the
 // more points fall on it; where there are few, each is a disc, or the shape of its category.
 
-const SHAPES = 6; // circle, square, triangle, diamond, cross, triangle upside down
 const LARGEST = 6; // radius of a disc, in CSS pixels
 const SHARE = 0.09; // of the area that discs would cover if the points were spread evenly
 const MOST = 64; // times closer than the whole map
@@ -220,10 +219,4 @@ function inside(shape, dx, dy, radius) {
 /** A colour as a pixel of a picture: bytes red, green, blue, alpha. */
 function pixel(r, g, b) {
   return (255 << 24) | (b << 16) | (g << 8) | r;
-}
-
-/** A shape as a small drawing, for legends and lists. */
-function shapeIcon(shape, colour) {
-  const paths = ["M8 2.5a5.5 5.5 0 1 1 0 11a5.5 5.5 0 1 1 0-11", "M3.2 3.2h9.6v9.6H3.2z", "M8 1.8 14.2 12.4H1.8z", "M8 1.2 14.8 8 8 14.8 1.2 8z", "M6 1.6h4V6h4.4v4H10v4.4H6V10H1.6V6H6z", "M8 14.2 1.8 3.6h12.4z"];
-  return svg("svg", { class: "sael-m-shape", viewBox: "0 0 16 16", "aria-hidden": "true" }, svg("path", { d: paths[shape], fill: colour }));
 }
