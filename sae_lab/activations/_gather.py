@@ -59,11 +59,16 @@ class Gatherer:
         out = torch.empty((len(rows), self.d_in), dtype=dtype) if out is None else out[: len(rows)]
         for shard, begin, end, local in self._by_shard(rows):
             first, last = int(local[0]), int(local[-1])
-            if last - first + 1 == end - begin:  # a run: no index needed
-                out[begin:end] = shard.values[first : last + 1]
-            elif shard.values.dtype == out.dtype and shard.on_disk and out.is_contiguous():
+            run = last - first + 1 == end - begin  # no index needed
+            if shard.on_disk and shard.values.dtype == out.dtype and out.is_contiguous():
                 # by NumPy: PyTorch would start as many threads for it as those that the training step needs
-                np.take(shard.array("activations"), local, axis=0, out=out[begin:end].numpy(), mode="clip")
+                values, target = shard.array("activations"), out[begin:end].numpy()
+                if run:
+                    target[:] = values[first : last + 1]
+                else:
+                    np.take(values, local, axis=0, out=target, mode="clip")
+            elif run:
+                out[begin:end] = shard.values[first : last + 1]
             elif shard.values.dtype == out.dtype:
                 torch.index_select(shard.values, 0, torch.from_numpy(local), out=out[begin:end])
             else:
