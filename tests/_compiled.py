@@ -1,49 +1,100 @@
-"""Compile every kernel of the CUDA step for an H100, which needs no GPU: run by test_step_cuda.py, prints names."""
+"""Compile every launch of the CUDA step for an H100, which needs no GPU: run by test_step_cuda.py, prints JSON.
+
+The step is taken at real sizes on tensors that have a shape and no memory, and launches are noted in place of being
+made. Each is then compiled as Triton would on a GPU: with the types of its arguments, those that are 1 as constants,
+and multiples of 16 known as such. The assembler says how many registers a program takes and what does not fit.
+"""
 
 from __future__ import annotations
 
 import json
+import re
+import subprocess
 import sys
+import tempfile
 
+import torch
 import triton
+from torch._subclasses.fake_tensor import FakeTensorMode
+from triton import knobs
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
+from triton.runtime.jit import JITFunction
 
-from sae_lab.training.kernels.cuda import _adam, _select, _select_batch, _sparse
+import sae_lab as sl
+from sae_lab.training._step import Batch, Optimiser, Weights
+from sae_lab.training.kernels.cuda._kernel import CudaKernel
 
-INTS = {
-    "held_latents", "latents", "ends", "starts", "again", "found", "state", "digits", "greater", "equal", "ties",
-    "rows", "bounds", "hot_slots", "aux_slots",
-}  # fmt: skip
-NUMBERS = {"n": "i32", "k": "i32", "shift": "i32", "width": "i32", "d_out": "i32", "d_in": "i32", "busy": "i32"}
-NUMBERS |= {"scale": "fp32", "left1": "fp32", "left2": "fp32", "eps": "fp32"}
-OTHERS = {"order": "*i64", "low_W_enc": "*bf16"}
-CASES = [
-    (_select.select_rows, {"room": 256, "block": 2048, "slots": 32}),
-    (_select_batch.collect_rows, {"room": 256, "block": 2048}),
-    (_select_batch.count_digits, {"block": 2048}),
-    (_select_batch.pick_digit, {}),
-    (_select_batch.tally_rows, {"room": 256, "block": 2048}),
-    (_select_batch.emit_rows, {"room": 256, "block": 2048}),
-    (_sparse.decode_rows, {"block": 1024}),
-    (_sparse.sum_latents, {"aux": True, "unit": True, "out_block": 1024, "in_block": 1024}),
-    (_adam.update_latents, {"unit": True, "low": True, "out_block": 1024, "in_block": 1024}),
-]
+TYPES = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.int32: "i32", torch.int64: "i64"}
+noted: dict[str, tuple[JITFunction, dict, dict, dict, int]] = {}
 
 
-def kind(name: str, pre: str) -> str:
-    if name == "pre":
-        return pre
-    return NUMBERS.get(name) or OTHERS.get(name) or ("*i32" if name in INTS else "*fp32")
+def note(function: JITFunction, *arguments, grid, warmup, **keywords) -> None:
+    """In place of a launch: what would be compiled for it."""
+    assert len(grid) == 1
+    assert grid[0] < 2**31
+    num_warps = keywords.pop("num_warps", 4)
+    values = dict(zip(function.arg_names, arguments, strict=False)) | keywords
+    assert set(values) == set(function.arg_names)
+    signature, constants, attributes = {}, {}, {}
+    for place, parameter in enumerate(function.params):
+        name, value = parameter.name, values[parameter.name]
+        if parameter.is_constexpr or (isinstance(value, int) and value == 1):
+            signature[name], constants[name] = "constexpr", value
+        elif isinstance(value, torch.Tensor):
+            signature[name], attributes[(place,)] = "*" + TYPES[value.dtype], [["tt.divisibility", 16]]
+        elif isinstance(value, int):
+            assert -(2**31) <= value < 2**31, f"{name} = {value} does not fit into 32 bits"
+            signature[name] = "i32"
+            attributes |= {(place,): [["tt.divisibility", 16]]} if value % 16 == 0 else {}
+        else:
+            signature[name] = "fp32"
+    key = f"{function.__name__} {signature} {constants} {sorted(attributes)} {num_warps}"
+    noted[key] = function, signature, constants, attributes, num_warps
 
 
-def main(pre: str) -> dict[str, int]:
-    sizes = {}
-    for function, constants in CASES:
-        signature = {n: "constexpr" if n in constants else kind(n, pre) for n in function.arg_names}
-        source = ASTSource(function, signature=signature, constexprs=constants)
-        made = triton.compile(source, target=GPUTarget("cuda", 90, 32), options={"num_warps": 4})
-        sizes[function.__name__] = len(made.asm["cubin"])
+def step(config, size: tuple[int, int, int], *, precision: str, dead: int) -> None:
+    """One step of this many rows, with this width of inputs and targets."""
+    rows, d_in, d_out = size
+    torch.set_float32_matmul_precision(precision)
+    with FakeTensorMode():
+        made = {"W_enc": (config.d_sae, d_in), "W_dec": (config.d_sae, d_out), "b_enc": (config.d_sae,)}
+        made = {name: torch.empty(shape) for name, shape in (made | {"b_dec": (d_out,)}).items()}
+        weights = Weights(**made)
+        weights.extra = config.extra_parameters(weights)
+        kernel = CudaKernel(config, weights, rows, Optimiser())
+        x = torch.empty(rows, d_in)
+        y = x if config.center else torch.empty(rows, d_out)
+        kernel.prepare(1e-3)
+        kernel.advance(Batch(x, y), kernel.padded(torch.arange(dead)))
+
+
+def assembled(function, signature, constants, attributes, num_warps) -> dict:
+    """Compile it; registers of a thread, bytes that do not fit into them, shared memory of a program."""
+    source = ASTSource(function, signature=signature, constexprs=constants, attrs=attributes)
+    made = triton.compile(source, target=GPUTarget("cuda", 90, 32), options={"num_warps": num_warps})
+    with tempfile.NamedTemporaryFile("w", suffix=".ptx") as file:
+        file.write(made.asm["ptx"])
+        file.flush()
+        command = [knobs.nvidia.ptxas.path, "-v", "-arch=sm_90a", file.name, "-o", "/dev/null"]
+        told = subprocess.run(command, capture_output=True, text=True, check=True).stderr
+    found = {"registers": r"Used (\d+) registers", "spilled": r"(\d+) bytes spill stores"}
+    return {name: int(re.search(how, told).group(1)) for name, how in found.items()} | {"shared": made.metadata.shared}
+
+
+def main(which: str) -> dict[str, list[dict]]:
+    JITFunction.run = note
+    if which == "published":  # the sizes of benchmarks/gpu_step.py
+        for rows, width, latents, k in ((4096, 768, 24576, 32), (16384, 2304, 65536, 64)):
+            step(sl.TopK(d_sae=latents, k=k), (rows, width, width), precision="medium", dead=300)
+        step(sl.BatchTopK(d_sae=65536, k=64), (8192, 1024, 1024), precision="medium", dead=0)
+    else:  # float32, sizes that no block divides, one latent a row, all latents, the most that is chosen here
+        step(sl.BatchTopK(d_sae=1000, k=1), (100, 50, 50), precision="highest", dead=0)
+        step(sl.Transcoder(d_sae=4096, k=4096, skip=True), (100, 1, 50), precision="highest", dead=3)
+        step(sl.TopK(d_sae=65536, k=2048), (1000, 50, 50), precision="high", dead=0)
+    sizes: dict[str, list[dict]] = {}
+    for function, *rest in noted.values():
+        sizes.setdefault(function.__name__, []).append(assembled(function, *rest))
     return sizes
 
 

@@ -13,15 +13,16 @@ import functools
 import inspect
 import json
 import sys
+import warnings
 
 import torch
 from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import sae_lab as sl
-from sae_lab.training._step import Batch, Optimiser, Weights
+from sae_lab.training._step import Batch, Optimiser, Statistics, Weights
 from sae_lab.training.kernels import ReferenceKernel
-from sae_lab.training.kernels.cuda._graph import GraphKernel, Recording
+from sae_lab.training.kernels.cuda._graph import GraphKernel
 from sae_lab.training.kernels.cuda._kernel import CudaKernel
 from sae_lab.training.kernels.cuda._selection import Active, BatchTopK, RowTopK
 
@@ -55,9 +56,16 @@ def steps(kernel, config, *, d_out=D_IN, shift=0.0, sizes=(ROWS,) * 3, dead=None
     return made, seen
 
 
-def compared(config, **options) -> dict:
+class Tiled(CudaKernel):
+    """With tiles that are smaller than what they are laid over, and latents of several pairs that are not cut."""
+
+    decode_tile = sum_tile = 2, 4
+    share = 2
+
+
+def compared(config, kernel=CudaKernel, **options) -> dict:
     """Largest differences from the reference, and how far that moved."""
-    ours, seen = steps(GraphKernel, config, **options)
+    ours, seen = steps(kernel, config, **options)
     theirs, expected = steps(ReferenceKernel, config, **options)
     first = dict(weights(config, options.get("d_out", D_IN), options.get("shift", 0.0)).items())
     found = {"parameters": {}, "moved": {}, "figures": 0.0, "l0": float(seen[-1].l0)}
@@ -70,7 +78,7 @@ def compared(config, **options) -> dict:
         for name in FIGURES:
             found["figures"] = max(found["figures"], float((getattr(a, name) - getattr(b, name)).abs().nan_to_num()))
             assert bool(getattr(a, name).isnan()) == bool(getattr(b, name).isnan())
-    found["hot"] = int((seen[-1].firings > ours.hot.busy).sum())
+    found["hot"] = int((seen[-1].firings > ours.busy).sum())
     found["norms"] = float((ours.weights.W_dec.norm(dim=1) - 1).abs().max())
     return found
 
@@ -111,8 +119,8 @@ def selected() -> dict:
 
 
 def found_at_once(places: BatchTopK) -> bool:
-    """Whether the cut stood without a second reading, which counts what is left below it."""
-    return bool(places.state[2])
+    """Whether no row was read a second time."""
+    return bool(places.state[2]) and int(places.found.max()) <= places.room
 
 
 def resumed() -> float:
@@ -148,50 +156,69 @@ class Played(GraphKernel):
     """Recorded, with a recording that a CPU can play: it takes the step on the buffers that were recorded."""
 
     warm_up = 1
+    most = 2
 
     def __init__(self, *arguments):
         super().__init__(*arguments)
         self.records = True
         self.events: list[str] = []
 
-    def _beside(self, batch, dead):
+    def advance(self, batch, dead):
         self.events.append("step")
-        return self.advance(batch, dead)
+        return super().advance(batch, dead)
 
-    def _record(self, batch, dead):
+    def _capture(self, held):
         self.events.append("record")
-        held, kernel = Batch(batch.x.clone(), batch.x), self
-        held = held._replace(target=held.x)
-        held_dead = None if dead is None else dead.clone()
-        made = Recording(None, held, held_dead, None)
+        made, empty = Again(), torch.empty(())
+        seen = Statistics(empty, empty.clone(), empty.clone(), torch.empty(D_SAE, dtype=torch.int64), empty.clone())
 
-        class Again:
-            def replay(self):
-                kernel.events.append("play")
-                seen = kernel.advance(held, held_dead)
-                if made.seen is None:
-                    made.seen = seen
-                for name, value in vars(seen).items():
-                    getattr(made.seen, name).copy_(value)
+        def replay():
+            for name, value in vars(CudaKernel.advance(self, held.batch, held.dead)).items():
+                getattr(seen, name).copy_(value)
+            self.events.append("play")
 
-        made.graph = Again()
-        return made
+        made.replay = replay
+        return made, seen
+
+
+class Again:
+    """What stands for a recording."""
+
+
+class Unrecorded(Played):
+    """Whose recording fails."""
+
+    def _capture(self, held):
+        self.events.append("record")
+        raise RuntimeError("operation not permitted when stream is capturing\nmore")
 
 
 def recorded() -> dict:
-    """A recorded run beside one that is not, with dead latents that come and change."""
-    found = {}
+    """A recorded run beside one that is not, with dead latents that come and change, and a third shape."""
+    found, config = {}, sl.TopK(d_sae=D_SAE, k=K)
+    runs = [(None, ROWS)] * 3 + [(DEAD, ROWS), (DEAD[1:], ROWS), (DEAD[3:], ROWS), (None, 2)]
     for kernel in (CudaKernel, Played):
-        start = weights(sl.TopK(d_sae=D_SAE, k=K), D_IN, 0.0)
-        made = kernel(sl.TopK(d_sae=D_SAE, k=K), start, ROWS, Optimiser())
+        start = weights(config, D_IN, 0.0)
+        made = kernel(config, start, ROWS, Optimiser())
         generator, losses, firings = torch.Generator().manual_seed(6), [], []
-        for dead in (None, None, None, DEAD, DEAD[1:], DEAD[3:]):
-            seen = made.step(torch.randn(ROWS, D_IN, generator=generator), lr=1e-3, dead=dead)
+        for dead, rows in runs:
+            seen = made.step(torch.randn(rows, D_IN, generator=generator), lr=1e-3, dead=dead)
             losses.append(seen.loss)  # read at the end: no later step may have changed it
             firings.append(seen.firings)
         found[kernel.__name__] = {"losses": torch.stack(losses).tolist(), "firings": torch.stack(firings).tolist()}
         found[kernel.__name__]["W_enc"] = start.W_enc.tolist()
-    return found | {"events": made.events}
+    return found | {"events": made.events, "unrecorded": unrecorded()}
+
+
+def unrecorded() -> dict:
+    """A run whose recording fails."""
+    config = sl.TopK(d_sae=D_SAE, k=K)
+    made = Unrecorded(config, weights(config, D_IN, 0.0), ROWS, Optimiser())
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        for _ in range(3):
+            made.step(torch.ones(ROWS, D_IN), lr=1e-3)
+    return {"events": made.events, "told": [str(one.message) for one in told], "steps": made._done}
 
 
 class Asked(TorchDispatchMode):
@@ -223,12 +250,12 @@ def main() -> dict:
     many = sl.TopK(d_sae=D_SAE, k=K, aux_k=4)
     cases = {
         "topk": compared(topk),
-        "topk, many dead, clipped": compared(many, dead=DEAD, clip=0.01),
+        "topk, many dead, clipped": compared(many, Tiled, dead=DEAD, clip=0.01),
         "batch_topk": compared(batch, sizes=(ROWS,) * 2),
         "batch_topk, few dead, clipped, a smaller batch": compared(
             batch, dead=DEAD[:2], clip=0.01, sizes=(ROWS, 4, ROWS)
         ),
-        "transcoder": compared(sl.Transcoder(d_sae=D_SAE, k=K, skip=True), d_out=5, dead=DEAD),
+        "transcoder": compared(sl.Transcoder(d_sae=D_SAE, k=K, skip=True), Tiled, d_out=4, dead=DEAD),
         "topk, nothing active": compared(topk, shift=-1e3, sizes=(ROWS,)),
         "batch_topk, nothing active": compared(batch, shift=-1e3, sizes=(ROWS,)),
     }

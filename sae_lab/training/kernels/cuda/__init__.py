@@ -5,14 +5,14 @@ as much as a good part of the product that made them, gathers are cheap while th
 costs microseconds, and reading one number back costs more than a launch. So:
 
     _select, _select_batch   the largest pre-activations in one reading, above a floor carried over from the last step
-    _sparse                  decode, error, loss and the gradient of values in one program a row;
-                             gradients of both matrices in one program a latent, projected, with their squared norms
-    _adam                    clipping, Adam, unit norms and the bfloat16 copy of the encoder in one pass
+    _sparse                  decode, error and the gradient of values by rows; gradients of both matrices, with
+                             their squared norms, by latents
+    _adam                    projection, clipping, Adam, unit norms and bfloat16 copies in one pass
     _kernel                  the order of all this, on buffers made once
     _graph                   the step recorded as a CUDA graph and played back
 
 Clipping needs the norm of the whole gradient before anything is updated, so gradients are written out once and read
-once: 16 of some 44 bytes a parameter and step. Summing them twice instead would read as much, from the cache.
+once: 8 of some 34 bytes a parameter and step.
 
 Nothing here is imported where there is no GPU or no Triton. On a CPU the files run in Triton's interpreter, which is
 how tests hold them to the reference; that they compile for a GPU is tested too, without one.
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from sae_lab.training._step import Kernel
 
 SELECTIONS = ("row_topk", "batch_topk")
+LARGEST_ROOM = 4096  # candidates that one program holds in registers while it chooses among them
 
 
 def usable(device: torch.device) -> bool:

@@ -1,7 +1,7 @@
-"""Host side of what is dense in a step besides the encoder: the aux term, and latents that are active very often.
+"""Host side of what is dense in a step besides the encoder: the aux term.
 
-Both give rows of gradients for a short list of latents of a fixed length, which `_sparse.sum_latents` adds by slot:
-`slots` (d_sae,) holds each latent's row in the parts, or -1. A list that is not full is filled up with the number
+It gives rows of gradients for a short list of latents, which `_sparse.sum_latents` adds by slot: `slots` (d_sae,) holds
+each latent's row in the parts, or -1. The list has a fixed length; one that is not full is filled up with the number
 d_sae, which stands for no latent.
 """
 
@@ -13,11 +13,10 @@ import torch
 from torch import Tensor
 
 from sae_lab.training._step import Weights
-from sae_lab.training.kernels.cuda._selection import Active
 
 
-class Parts(NamedTuple):
-    """Gradients of some latents."""
+class Aux(NamedTuple):
+    """Gradients of the aux term, and its part of the loss."""
 
     slots: Tensor
     """(d_sae,) int32"""
@@ -27,15 +26,8 @@ class Parts(NamedTuple):
     """(length of the list, d_in)"""
     bias: Tensor
     """(length of the list,)"""
-
-
-class Aux(NamedTuple):
-    """Gradients of the aux term, and its part of the loss."""
-
-    slots: Tensor
-    dec: Tensor
-    enc: Tensor
-    bias: Tensor
+    along: Tensor
+    """(length of the list,) dot product of `dec` and the latent's decoder row"""
     loss: Tensor
 
 
@@ -56,35 +48,12 @@ def aux(w: Weights, dead: Tensor, error: Tensor, squared: Tensor, read: Tensor, 
         values, indices = pre.topk(aux_k, dim=1, sorted=False)
         z = torch.zeros_like(pre).scatter_(1, indices, values.relu_())
     else:
-        z = pre.relu()
+        z = pre.relu_()
     left = torch.addmm(error, z, decoder)
     squared = squared.clamp_min(1e-30)  # a perfect reconstruction leaves nothing to explain
     loss = weight * left.square().sum() / squared
     d_left = left.mul_(2 * weight / squared)
-    d_pre = (d_left @ decoder.T).mul_(z > 0)
-    return Aux(slots_of(dead, d_sae), z.T @ d_left, d_pre.T @ read, d_pre.sum(dim=0), loss)
-
-
-class Hot:
-    """Latents that are active on more than `busy` rows: one program would take too long to add up their pairs.
-
-    There are at most places / busy of them, a number known beforehand, so their values are spread into a dense
-    (that many + 1, rows) matrix, whose last row takes all that belongs to none of them.
-    """
-
-    def __init__(self, rows: int, k: int, d_sae: int):
-        self.busy = max(rows // 16, 1)
-        self.most = min(-(-rows * (k + 1) // (self.busy + 1)), d_sae)
-        self.d_sae = d_sae
-
-    def sums(self, active: Active, d_pre: Tensor, bounds: Tensor, error: Tensor, scale: float, read: Tensor) -> Parts:
-        """Gradients of those latents of both matrices; the bias is left to `sum_latents`."""
-        counts, latents = bounds.diff().topk(self.most, sorted=False)
-        slots = slots_of(latents.masked_fill(counts <= self.busy, self.d_sae), self.d_sae)
-        slot = slots[active.latents.clamp(max=self.d_sae - 1).long()]
-        slot = slot.masked_fill((slot < 0) | (active.latents == self.d_sae), self.most).long()
-        place = slot * len(error) + active.rows
-        spread = error.new_zeros(self.most + 1, len(error))
-        dec = spread.view(-1).scatter(0, place, active.values).view_as(spread)[:-1] @ error
-        enc = spread.view(-1).scatter(0, place, d_pre).view_as(spread)[:-1] @ read
-        return Parts(slots, dec.mul_(scale), enc, counts)
+    d_z = d_left @ decoder.T
+    along = (d_z * z).sum(dim=0)
+    d_pre = d_z.mul_(z > 0)
+    return Aux(slots_of(dead, d_sae), z.T @ d_left, d_pre.T @ read, d_pre.sum(dim=0), along, loss)

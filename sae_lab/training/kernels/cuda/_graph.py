@@ -1,18 +1,20 @@
-"""The step recorded once and played back: a hundred launches become one.
+"""The step recorded once and played back: some forty launches become one.
 
 A recording holds addresses, so a batch is copied into buffers first, and what a step reports is copied out. It also
-holds shapes: there is one recording for each number of rows that comes up often, and for each length of the padded
-list of dead latents. The steps before a recording are taken one launch at a time, as steps of the training like all
-others; they compile kernels and let libraries make their workspaces, which must not happen while recording.
+holds shapes: there is one recording for each number of rows, and for each length of the padded list of dead latents.
+The steps before a recording are taken one launch at a time on the same buffers, as steps of the training like all
+others; they compile kernels and let libraries make their workspaces, which must not happen while recording. Numbers
+that change from step to step lie on the device (`CudaKernel.prepare`), so a step gives the same bits either way.
 
-Only on a GPU: elsewhere, and for shapes seen for the first few times, this is `CudaKernel`.
+Only on a GPU: elsewhere, for shapes seen for the first few times, and where a recording fails, this is `CudaKernel`.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -39,13 +41,22 @@ class Graph(Protocol):
 
 
 @dataclass
-class Recording:
-    """One step, its inputs and its results."""
+class Held:
+    """The buffers of steps of one shape, and their recording, once there is one."""
 
-    graph: Graph
     batch: Batch
     dead: Tensor | None
-    seen: Statistics
+    taken: int = 0
+    graph: Graph | None = None
+    seen: Statistics | None = None
+
+    def fill(self, batch: Batch, dead: Tensor | None) -> None:
+        """Copy a batch into the buffers."""
+        self.batch.x.copy_(batch.x)
+        if self.batch.target is not self.batch.x:
+            self.batch.target.copy_(batch.target)
+        if self.dead is not None and dead is not None:
+            self.dead.copy_(dead)
 
 
 class GraphKernel(CudaKernel):
@@ -53,58 +64,78 @@ class GraphKernel(CudaKernel):
 
     warm_up: ClassVar[int] = 3
     """Steps of a shape before it is recorded."""
+    most: ClassVar[int] = 16
+    """Shapes that are recorded; each keeps the buffers of a batch."""
 
     def __init__(self, config: SAEConfig, weights: Weights, batch_size: int, optimiser: Optimiser):
         super().__init__(config, weights, batch_size, optimiser)
         self.records = weights.W_enc.is_cuda
-        self._recordings: dict[Shape, Recording] = {}
-        self._taken: dict[Shape, int] = {}
+        self._held: dict[Shape, Held] = {}
+        self._pool: Any = None  # memory that all recordings share, since they are played one after the other
 
     def step(
         self, batch: Batch | Tensor, *, lr: float, moment: Moment | None = None, dead: Tensor | None = None
     ) -> Statistics:
         """See `Kernel.step`."""
         batch = Batch(batch, batch) if isinstance(batch, Tensor) else batch
-        if not self.records:
-            return super().step(batch, lr=lr, moment=moment, dead=dead)
+        if not self.weights.W_enc.is_cuda:
+            return self._step(batch, lr, dead)
         with torch.cuda.device_of(self.weights.W_enc):  # Triton launches on the current device
             return self._step(batch, lr, dead)
 
     def _step(self, batch: Batch, lr: float, dead: Tensor | None) -> Statistics:
         self.prepare(lr)
         padded = self.padded(dead)
-        shape = Shape(len(batch.x), 0 if padded is None else len(padded), batch.target is batch.x)
-        recording = self._recordings.get(shape)
-        if recording is None:
-            self._taken[shape] = self._taken.get(shape, 0) + 1
-            if self._taken[shape] <= self.warm_up:
-                return self._beside(batch, padded)
-            recording = self._recordings[shape] = self._record(batch, padded)
-        recording.batch.x.copy_(batch.x)
-        if not shape.same:
-            recording.batch.target.copy_(batch.target)
-        if recording.dead is not None and padded is not None:
-            recording.dead.copy_(padded)
-        recording.graph.replay()
-        seen = recording.seen  # what the next step overwrites
-        return Statistics(**{field.name: getattr(seen, field.name).clone() for field in dataclasses.fields(seen)})
-
-    def _beside(self, batch: Batch, dead: Tensor | None) -> Statistics:
-        """A step on a stream of its own, as PyTorch asks before a recording."""
-        stream = torch.cuda.Stream()
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            seen = self.advance(batch, dead)
-        torch.cuda.current_stream().wait_stream(stream)
+        held = self._buffers(batch, padded) if self.records else None
+        if held is None:
+            seen = self.advance(batch, padded)
+        else:
+            held.fill(batch, padded)
+            if held.graph is None and held.taken >= self.warm_up:
+                self._record(held)
+            seen = self._play(held)
+        self._done += 1
         return seen
 
-    def _record(self, batch: Batch, dead: Tensor | None) -> Recording:
-        """Record a step without taking it."""
-        x = batch.x.clone()
-        target = x if batch.target is batch.x else batch.target.clone()
-        held = Batch(x, target, None, batch.widths)
-        list_of_dead = None if dead is None else dead.clone()
+    def _buffers(self, batch: Batch, dead: Tensor | None) -> Held | None:
+        """The buffers for a batch of this shape, as far as there may be more."""
+        shape = Shape(len(batch.x), 0 if dead is None else len(dead), batch.target is batch.x)
+        if shape not in self._held and len(self._held) < self.most:
+            x = torch.empty_like(batch.x, memory_format=torch.contiguous_format)
+            target = x if shape.same else torch.empty_like(batch.target, memory_format=torch.contiguous_format)
+            self._held[shape] = Held(Batch(x, target, None, batch.widths), None if dead is None else dead.clone())
+        return self._held.get(shape)
+
+    def _play(self, held: Held) -> Statistics:
+        if held.graph is None or held.seen is None:
+            held.taken += 1
+            return self.advance(held.batch, held.dead)
+        held.graph.replay()
+        seen = held.seen  # what the next step overwrites
+        return Statistics(**{field.name: getattr(seen, field.name).clone() for field in dataclasses.fields(seen)})
+
+    def _record(self, held: Held) -> None:
+        """Record a step without taking it; where that fails, steps go on as they were."""
+        try:
+            held.graph, held.seen = self._capture(held)
+        except RuntimeError as error:
+            held.graph = held.seen = None
+            self.records = False
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            warnings.warn(
+                f"a training step could not be recorded as a CUDA graph ({reason}): the results are the same, but "
+                f"every launch of a step is now made by the host, which takes longer where steps are short",
+                stacklevel=2,
+            )
+
+    def _capture(self, held: Held) -> tuple[Graph, Statistics]:
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # other threads may load batches meanwhile
-            seen = self.advance(held, list_of_dead)
-        return Recording(graph, held, list_of_dead, seen)
+        self._pool = self._pool or torch.cuda.graph_pool_handle()
+        # the outer block gives the stream back even where the inner one cannot, after an error; other threads may load
+        # batches meanwhile
+        with (
+            torch.cuda.stream(torch.cuda.current_stream()),
+            torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"),
+        ):
+            seen = self.advance(held.batch, held.dead)
+        return graph, seen

@@ -3,9 +3,10 @@
 Nothing here reads a number from the device, and no shape depends on what a batch holds: the list
 of pairs has rows * k places however many are used, and the list of dead latents is padded to a power of two.
 
-The encoder's product is cuBLAS's, in the precision that PyTorch is set to: `torch.set_float32_matmul_precision`
-"highest" (its default) multiplies in float32, "high" in TF32, and "medium" here in bfloat16, with a copy of the
-encoder that each update writes beside the float32 master; what is selected then has bfloat16's 8 bits.
+Dense products are cuBLAS's, in the precision that PyTorch is set to: `torch.set_float32_matmul_precision`
+"highest" (its default) multiplies in float32, "high" in TF32. "medium" here is bfloat16 with float32 masters: each
+update writes copies of both matrices, which the encoder's product and all gathers read in place of the masters; what
+is selected, and all errors and gradients that pairs add, then have bfloat16's 8 bits, and sums have float32's 24.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ class Decoded(NamedTuple):
 
     left: Tensor
     """(rows, d_out) reconstruction minus target."""
+    low_left: Tensor
+    """(rows, d_out) the same, to be gathered."""
     d_pre: Tensor
     """(places,) gradient of each pre-activation; meaningless where a place is not used."""
     squared: Tensor
@@ -43,24 +46,45 @@ class CudaKernel(Kernel):
     """Gradients from the list of active pairs, and Adam, in Triton."""
 
     selections: ClassVar[tuple[str, ...]] = SELECTIONS
+    decode_tile: ClassVar[tuple[int, int]] = 16, 256
+    """Pairs and columns that a program looks at together while decoding."""
+    sum_tile: ClassVar[tuple[int, int]] = 8, 256
+    """The same while gradients are summed: a latent has fewer pairs than a row."""
+    share: ClassVar[int] = 16
+    """Latents that are active on more than this part of all rows are summed in segments."""
 
     def __init__(self, config: SAEConfig, weights: Weights, batch_size: int, optimiser: Optimiser):
         super().__init__(config, weights, batch_size, optimiser)
         self.low = torch.get_float32_matmul_precision() == "medium"
-        like, rows = weights.W_dec, batch_size
+        like, rows, k = weights.W_dec, batch_size, config.active or 1
         places = BatchTopK if config.selection == "batch_topk" else RowTopK
-        self.places = places(rows, config.active or 1, self.d_sae, like.device)
-        self.hot = _dense.Hot(rows, config.active or 1, self.d_sae)
+        self.places = places(rows, k, self.d_sae, like.device)
+        self._decode_blocks = triton.cdiv(self.d_out, self.decode_tile[1])
+        self._sum_blocks = triton.cdiv(max(self.d_in, self.d_out), self.sum_tile[1])
+        self.busy = max(rows // self.share, 1)  # pairs that one program sums
+        longest = len(self.places.values)
+        self._segments = max(2 * longest // self.busy, 1)  # a latent that is cut has more than `busy` pairs
+
         kind = torch.bfloat16 if self.low else torch.float32
         self._pre = like.new_empty(rows, self.d_sae, dtype=kind)
-        self._low_W_enc = like.new_empty(self.d_sae, self.d_in, dtype=kind) if self.low else weights.W_enc
-        self._copied: int | None = None  # the version of W_enc that the copy was made from
-        self._error, self._squares = like.new_empty(rows, self.d_out), like.new_empty(rows)
-        self._d_pre = torch.zeros_like(self.places.values)
-        self._norms = like.new_empty(self.d_sae)
+        self._low_W_enc = torch.empty_like(weights.W_enc, dtype=kind) if self.low else weights.W_enc
+        self._low_W_dec = torch.empty_like(weights.W_dec, dtype=kind) if self.low else weights.W_dec
+        self._copied: tuple[int, int] | None = None  # versions of the matrices that the copies were made from
+        self._error = like.new_empty(rows, self.d_out)
+        self._low_error = like.new_empty(rows, self.d_out, dtype=kind) if self.low else self._error
+        self._squares = like.new_empty(self._decode_blocks * rows)
+        self._dots = like.new_zeros(self._decode_blocks, longest)
+        self._parts = (
+            like.new_empty(self._segments, self.d_out),
+            like.new_empty(self._segments, self.d_in),
+            like.new_empty(self._segments, 2),
+        )
+        self._norms = like.new_empty(self._sum_blocks * self.d_sae)
         self._numbers = torch.arange(self.d_sae + 1, device=like.device, dtype=torch.int32)
-        self._lr = torch.zeros((), dtype=torch.float64, device=like.device)
-        self._begun = False
+        self._firings = torch.empty(self.d_sae, dtype=torch.int64, device=like.device)
+        self._cuts = torch.empty(self.d_sae, dtype=torch.int32, device=like.device)
+        self._factors = like.new_ones(3)  # see _adam
+        self._done = 0
         for _, tensor in weights.items():
             tensor.grad = torch.zeros_like(tensor)
             self.adam.state[tensor] = {
@@ -68,11 +92,6 @@ class CudaKernel(Kernel):
                 "exp_avg": torch.zeros_like(tensor),
                 "exp_avg_sq": torch.zeros_like(tensor),
             }
-        self._columns = {
-            "out_block": triton.next_power_of_2(self.d_out),
-            "in_block": triton.next_power_of_2(self.d_in),
-            "num_warps": 8 if max(self.d_in, self.d_out) > 1024 else 4,
-        }
 
     def step(
         self, batch: Batch | Tensor, *, lr: float, moment: Moment | None = None, dead: Tensor | None = None
@@ -80,15 +99,24 @@ class CudaKernel(Kernel):
         """See `Kernel.step`."""
         batch = Batch(batch, batch) if isinstance(batch, Tensor) else batch
         self.prepare(lr)
-        return self.advance(batch, self.padded(dead))
+        seen = self.advance(batch, self.padded(dead))
+        self._done += 1
+        return seen
 
     def prepare(self, lr: float) -> None:
-        """What the host does before a step."""
-        self._begun = True
-        self._lr.fill_(lr)
-        if self.low and self._copied != self.weights.W_enc._version:  # changed by others: at the start, by resampling
+        """What the host does before a step: numbers that change from step to step, which no recording may hold."""
+        beta1, beta2 = self.config.betas
+        self._factors[1].fill_(lr / (1 - beta1 ** (self._done + 1)))
+        self._factors[2].fill_(math.sqrt(1 - beta2 ** (self._done + 1)))
+        self._copy()
+
+    def _copy(self) -> None:
+        """Copy the matrices anew where others changed them: at the start, by resampling, from a checkpoint."""
+        versions = self.weights.W_enc._version, self.weights.W_dec._version
+        if self.low and self._copied != versions:
             self._low_W_enc.copy_(self.weights.W_enc)
-            self._copied = self.weights.W_enc._version
+            self._low_W_dec.copy_(self.weights.W_dec)
+            self._copied = versions
 
     def padded(self, dead: Tensor | None) -> Tensor | None:
         """Numbers of dead latents, with d_sae in the places that fill up to a power of two."""
@@ -108,15 +136,16 @@ class CudaKernel(Kernel):
 
     @torch.no_grad()
     def gradients(self, batch: Batch, moment: Moment, dead: Tensor | None) -> Statistics:
-        """Set `.grad` of every parameter, the decoder's projected on the sphere; see `Kernel.gradients`."""
-        self.prepare(0.0)
+        """Set `.grad` of every parameter; see `Kernel.gradients`."""
+        self._copy()
         return self._gradients(batch, self.padded(dead))
 
+    @torch.no_grad()
     def update(self, lr: float) -> None:
-        """See `Kernel.update`."""
+        """See `Kernel.update`; for the gradients that `gradients` has just set, whose length it has kept."""
         self.prepare(lr)
-        with torch.no_grad():
-            self._update()
+        self._update()
+        self._done += 1
 
     def _gradients(self, batch: Batch, dead: Tensor | None) -> Statistics:
         w, x, rows = self.weights, batch.x.contiguous(), len(batch.x)
@@ -130,83 +159,92 @@ class CudaKernel(Kernel):
         error = self._decode(active, target)
         fvu = error.squared / (rows * self.d_out)
         aux = None if dead is None else self._aux(dead, error, read)
-        bounds = self._sum(active, error, read, aux)
+        bounds = self._sum(active, error, low_read, aux)
 
-        d_bias = error.left.sum(dim=0) * error.scale
-        if self.config.center:  # then b_dec is also subtracted from the encoder's input
-            assert w.b_enc.grad is not None
-            d_bias -= w.b_enc.grad @ w.W_enc
+        assert w.b_enc.grad is not None
         assert w.b_dec.grad is not None
-        w.b_dec.grad.copy_(d_bias)
+        d_decoded = error.left.sum(dim=0)
+        if self.config.center:  # then b_dec is also subtracted from the encoder's input
+            torch.addmv(d_decoded, w.W_enc.T, w.b_enc.grad, beta=error.scale, alpha=-1.0, out=w.b_dec.grad)
+        else:
+            torch.mul(d_decoded, error.scale, out=w.b_dec.grad)
         if skip is not None:
             assert skip.grad is not None
             torch.mm(error.left.T * error.scale, x, out=skip.grad)
-        cut = active.cut.masked_fill(active.cut.isinf(), torch.nan)
         loss = fvu if aux is None else fvu + aux.loss
-        return Statistics(loss, fvu, bounds[-1] / rows, bounds.diff().long(), cut)
+        return Statistics(loss, fvu, bounds[-1] / rows, self._firings.clone(), active.cut.clone())
 
     def _decode(self, active: Active, target: Tensor) -> Decoded:
-        rows, scale = len(target), 2.0 / target.numel()
-        left, d_pre, squares = self._error[:rows], self._d_pre[: len(active.values)], self._squares[:rows]
-        _sparse.decode_rows[(rows,)](
-            active.values, active.latents, active.starts, active.ends, self.weights.W_dec, target, left, d_pre,
-            squares, scale, self.d_out,
-            block=self._columns["out_block"], num_warps=self._columns["num_warps"],
+        rows, scale, places = len(target), 2.0 / target.numel(), len(active.values)
+        (lanes, block), blocks = self.decode_tile, self._decode_blocks
+        left, low_left = self._error[:rows], self._low_error[:rows]
+        dots, squares = self._dots.view(-1)[: blocks * places], self._squares[: blocks * rows]
+        _sparse.decode_rows[(rows * blocks,)](
+            active.values, active.latents, active.starts, active.ends, self._low_W_dec, target, left, low_left, dots,
+            squares, scale, rows, places, self.d_out,
+            low=self.low, lanes=lanes, block=block,
         )  # fmt: skip
-        return Decoded(left, d_pre, squares.sum(), scale)
+        d_pre = dots if blocks == 1 else dots.view(blocks, places).sum(dim=0)
+        return Decoded(left, low_left, d_pre, squares.sum(), scale)
 
     def _aux(self, dead: Tensor, error: Decoded, read: Tensor) -> _dense.Aux:
         return _dense.aux(self.weights, dead, error.left, error.squared, read, self.aux_k, self.aux_weight)
 
     def _sum(self, active: Active, error: Decoded, read: Tensor, aux: _dense.Aux | None) -> Tensor:
         """Gradients of both matrices and of `b_enc`, and their norms; returns the bounds of latents in the order."""
-        w = self.weights
+        w, (lanes, block), blocks = self.weights, self.sum_tile, self._sum_blocks
         narrow = torch.int16 if self.d_sae < 2**15 else torch.int32  # fewer bits sort faster
         ordered, order = torch.sort(active.latents.to(narrow), stable=True)
         bounds = torch.searchsorted(ordered, self._numbers.to(narrow), out_int32=True)
-        hot = self.hot.sums(active, error.d_pre, bounds, error.left, error.scale, read)
-        parts = hot if aux is None else aux
-        _sparse.sum_latents[(self.d_sae,)](
-            active.values, error.d_pre, order, active.rows, bounds, self.hot.busy, error.left, read, w.W_dec,
-            w.W_dec.grad, w.W_enc.grad, w.b_enc.grad, self._norms, error.scale,
-            hot.slots, hot.dec, hot.enc, parts.slots, parts.dec, parts.enc, parts.bias, self.d_out, self.d_in,
-            aux=aux is not None, unit=self.config.unit_decoder, **self._columns,
+        _sparse.count_latents[(triton.cdiv(self.d_sae, 1024),)](
+            bounds, self.busy, self._firings, self._cuts, self.d_sae, block=1024
+        )
+        ends = self._cuts.cumsum(0, dtype=torch.int32)
+        pairs = (active.values, error.d_pre, order, active.rows, bounds, self.busy, error.low_left, read, ends)
+        parts, shape = self._parts, {"lanes": lanes, "block": block}
+        _sparse.sum_segments[(self._segments * blocks,)](
+            *pairs, *parts, self._segments, self.d_sae, self.d_out, self.d_in, **shape
+        )
+        dead = (self._cuts, *parts, parts[2]) if aux is None else (aux.slots, aux.dec, aux.enc, aux.bias, aux.along)
+        _sparse.sum_latents[(self.d_sae * blocks,)](
+            *pairs, *parts, *dead, w.W_dec.grad, w.W_enc.grad, w.b_enc.grad, self._norms, error.scale,
+            self.d_sae, self.d_out, self.d_in,
+            aux=aux is not None, unit=self.config.unit_decoder, **shape,
         )  # fmt: skip
         return bounds
 
     def _update(self) -> None:
-        """Clip, take Adam's step, give decoder rows unit norm: from `.grad` and the norms that came with it."""
+        """Project, clip, take Adam's step, give decoder rows unit norm: from `.grad` and the norms found with it."""
         w, (beta1, beta2), eps = self.weights, self.config.betas, self.optimiser.eps
-        small = [w.b_dec, *w.extra.values()]
-        squared = self._norms.sum() + sum(tensor.grad.square().sum() for tensor in small if tensor.grad is not None)
-        clip = (self.optimiser.clip / (squared.sqrt() + 1e-6)).clamp(max=1.0)
-        step = self.adam.state[w.W_dec]["step"]
-        for _, tensor in w.items():
-            self.adam.state[tensor]["step"] += 1
-        done = step.double()
-        first, second = (
-            -torch.expm1(done * math.log(beta)) if beta else torch.ones_like(done) for beta in (beta1, beta2)
-        )
-        factors = torch.stack([clip.double(), self._lr / first, second.sqrt()]).float()
-        each = []
-        for tensor in (w.W_dec, w.W_enc, w.b_enc):
-            state = self.adam.state[tensor]
-            each += [tensor, tensor.grad, state["exp_avg"], state["exp_avg_sq"]]
-        _adam.update_latents[(self.d_sae,)](
-            *each, self._low_W_enc, factors, 1 - beta1, 1 - beta2, eps, self.d_out, self.d_in,
-            unit=self.config.unit_decoder, low=self.low, **self._columns,
-        )  # fmt: skip
-        for tensor in small:
-            state = self.adam.state[tensor]
+        squared = self._norms.sum()
+        for tensor in w.extra.values():
             assert tensor.grad is not None
-            g, m, v = tensor.grad * factors[0], state["exp_avg"], state["exp_avg_sq"]
-            m.lerp_(g, 1 - beta1)
-            v.mul_(beta2).addcmul_(g, g, value=1 - beta2)
-            tensor -= factors[1] * m / (v.sqrt() / factors[2] + eps)
+            squared = squared + tensor.grad.square().sum()
+        width = triton.next_power_of_2(self.d_out)
+        _adam.set_clip[(1,)](squared, w.b_dec.grad, self._factors, self.optimiser.clip, self.d_out, block=width)
+        rest = (self._factors, 1 - beta1, 1 - beta2, eps)
+        each = [self._trained(tensor) for tensor in (w.W_dec, w.W_enc, w.b_enc)]
+        _adam.update_latents[(self.d_sae,)](
+            *each[0], *each[1], *each[2], self._low_W_dec, self._low_W_enc, *rest, self.d_out, self.d_in,
+            unit=self.config.unit_decoder, low=self.low, out_block=width,
+            in_block=triton.next_power_of_2(self.d_in), num_warps=8 if max(self.d_in, self.d_out) > 1024 else 4,
+        )  # fmt: skip
+        for tensor in (w.b_dec, *w.extra.values()):
+            n = tensor.numel()
+            _adam.update_flat[(triton.cdiv(n, 1024),)](*self._trained(tensor), *rest, n, block=1024)
+
+    def _trained(self, tensor: Tensor) -> tuple[Tensor, Tensor | None, Tensor, Tensor]:
+        """A parameter, its gradient and Adam's two means."""
+        state = self.adam.state[tensor]
+        return tensor, tensor.grad, state["exp_avg"], state["exp_avg_sq"]
 
     def moments(self) -> dict[str, Tensor]:
         """Adam's memory by name, for checkpoints; none before the first step, as with other kernels."""
-        return super().moments() if self._begun else EMPTY.copy()
+        if not self._done:
+            return EMPTY.copy()
+        for state in self.adam.state.values():
+            state["step"].fill_(self._done)
+        return super().moments()
 
     def set_moments(self, moments: dict[str, Tensor]) -> None:
         """Put back what `moments` gave, into the buffers that steps use."""
@@ -214,4 +252,4 @@ class CudaKernel(Kernel):
             for key, value in self.adam.state[tensor].items():
                 if (stored := moments.get(f"adam.{name}.{key}")) is not None:
                     value.copy_(stored)
-                    self._begun = True
+                    self._done = int(stored) if key == "step" else self._done

@@ -131,3 +131,27 @@ def select_rows(
     slot = tl.arange(0, slots)
     tl.store(values + row * k + slot, tl.zeros((slots,), tl.float32), mask=(slot >= count) & (slot < k))
     tl.store(latents + row * k + slot, tl.zeros((slots,), tl.int32) + n, mask=(slot >= count) & (slot < k))
+
+
+@triton.jit
+def set_floor(cuts, ends, floor, cut, rows, k, block: tl.constexpr):
+    """One program: the next step's floor from what each row kept, and the smallest value kept (NaN when none was).
+
+    Two standard deviations below the mean of the rows' smallest values: few rows fall short, and most have some k
+    candidates to spare. What a row with fewer than k kept says is that it needs a floor of zero.
+    """
+    total, squares = tl.zeros((block,), tl.float32), tl.zeros((block,), tl.float32)
+    smallest = tl.full((block,), float("inf"), tl.float32)
+    for begin in range(0, rows, block):
+        row = begin + tl.arange(0, block)
+        value = tl.load(cuts + row, mask=row < rows, other=float("inf"))
+        full = tl.load(ends + row, mask=row < rows, other=0) - row * k == k
+        smallest = tl.minimum(smallest, value)
+        value = tl.where((row < rows) & full & (value < float("inf")), value, 0.0)
+        total += value
+        squares += value * value
+    mean = tl.sum(total, 0) / rows
+    deviation = tl.sqrt(tl.maximum(tl.sum(squares, 0) / rows - mean * mean, 0.0))
+    tl.store(floor, tl.maximum(mean - 2 * deviation, 0.0))
+    least = tl.min(smallest, 0)
+    tl.store(cut, tl.where(least < float("inf"), least, float("nan")))

@@ -1,13 +1,12 @@
 """Device code: the `budget` largest positive pre-activations of a whole batch.
 
 As in `_select`, each row puts aside what exceeds a floor from the step before; the cut is then found among these
-candidates. That fails when a row has more of them than there is room for, or when all rows together have too few.
-Then the cut is found by counting all pre-activations, eight bits of a float at a time from the highest on, in four
-more readings. The kernels that do so are always launched, and return at once when `state` says that they need not:
-that costs microseconds, and the host need not know.
+candidates by counting, eight bits of a float at a time from the highest on. A row that has more candidates than there
+is room for is read anew whenever its candidates are asked for; when all rows together have too few, every row is.
+The host need not know of either.
 
 All values equal to the cut are kept as far as there is room, first rows first.
-`state` (3,) int32: bits of the cut, how many are still to be found below it, and 1 once the cut stands.
+`state` (3,) int32: bits of the cut, how many are still to be found below it, and whether the cut exceeds the floor.
 """
 
 from __future__ import annotations
@@ -34,42 +33,60 @@ def collect_rows(
 
 
 @triton.jit
-def count_digits(pre, bias, state, digits, n, shift, block: tl.constexpr):
-    """One program a row: how often each value of the next eight bits occurs where the higher bits are the cut's."""
-    if tl.load(state + 2) == 0:
-        pre += tl.program_id(0).to(tl.int64) * n
-        known = (tl.load(state) >> shift) >> 8
-        counts = tl.zeros((256,), tl.int32)
+def held_suffice(state, found, row, room: tl.constexpr):
+    """Whether all that may be kept of a row is among its candidates."""
+    return (tl.load(state + 2) == 1) & (tl.load(found + row) <= room)
+
+
+@triton.jit
+def digits_of(x, known, shift):
+    """How often each value of the next eight bits occurs where the higher bits are the cut's."""
+    bits = tl.maximum(x, 0.0).to(tl.int32, bitcast=True)
+    here = (x > 0) & ((bits >> shift) >> 8 == known)
+    return tl.histogram((bits >> shift) & 255, 256, mask=here)
+
+
+@triton.jit
+def count_digits(
+    pre, bias, state, held_values, found, digits, n, shift, room: tl.constexpr, block: tl.constexpr
+):  # fmt: skip
+    """One program a row: add its `digits_of`, of the candidates or of the whole row."""
+    row = tl.program_id(0).to(tl.int64)
+    known = (tl.load(state) >> shift) >> 8
+    counts = tl.zeros((256,), tl.int32)
+    if held_suffice(state, found, row, room):
+        counts += digits_of(tl.load(held_values + row * room + tl.arange(0, room)), known, shift)
+    else:
         for begin in range(0, n, block):
-            x = load_block(pre, bias, begin, n, block)
-            bits = tl.maximum(x, 0.0).to(tl.int32, bitcast=True)
-            here = (x > 0) & ((bits >> shift) >> 8 == known)
-            counts += tl.histogram((bits >> shift) & 255, 256, mask=here)
-        tl.atomic_add(digits + tl.arange(0, 256), counts)  # whole numbers: the order makes no difference
+            counts += digits_of(load_block(pre + row * n, bias, begin, n, block), known, shift)
+    # whole numbers: the order makes no difference. In all they may exceed 32 bits
+    tl.atomic_add(digits + tl.arange(0, 256), counts.to(tl.int64), mask=counts > 0)
 
 
 @triton.jit
 def pick_digit(state, digits, shift):
     """One program: the next eight bits of the cut; leaves `digits` zero for the next count."""
-    if tl.load(state + 2) == 0:
-        number = tl.arange(0, 256)
-        counts = tl.load(digits + 255 - number)  # largest first
-        sums = tl.cumsum(counts, 0)
-        wanted = tl.load(state + 1)
-        passed = tl.sum((sums < wanted).to(tl.int32), 0)
-        if passed < 256:  # else there are too few altogether: the cut stays 0, and every count ends here
-            tl.store(state, tl.load(state) | ((255 - passed) << shift))
-            tl.store(state + 1, wanted - tl.sum(tl.where(number < passed, counts, 0), 0))
-        tl.store(digits + number, tl.zeros((256,), tl.int32))
+    number = tl.arange(0, 256)
+    counts = tl.load(digits + 255 - number)  # largest first
+    sums = tl.cumsum(counts, 0)
+    wanted = tl.load(state + 1)
+    passed = tl.sum((sums < wanted).to(tl.int32), 0)
+    if passed < 256:  # else there are too few altogether: the cut stays 0, and every count ends here
+        tl.store(state, tl.load(state) | ((255 - passed) << shift))
+        tl.store(state + 1, (wanted - tl.sum(tl.where(number < passed, counts, 0), 0)).to(tl.int32))
+    tl.debug_barrier()  # all have read the digits
+    tl.store(digits + number, tl.zeros((256,), tl.int64))
 
 
 @triton.jit
-def tally_rows(pre, bias, state, held_values, greater, equal, n, room: tl.constexpr, block: tl.constexpr):
+def tally_rows(
+    pre, bias, state, held_values, found, greater, equal, n, room: tl.constexpr, block: tl.constexpr
+):  # fmt: skip
     """One program a row: how many of its values exceed the cut, and how many equal it."""
     row = tl.program_id(0).to(tl.int64)
     cut = tl.load(state).to(tl.float32, bitcast=True)
     more, same = tl.zeros((), tl.int32), tl.zeros((), tl.int32)
-    if tl.load(state + 2) == 1:
+    if held_suffice(state, found, row, room):
         x = tl.load(held_values + row * room + tl.arange(0, room))
         more += tl.sum((x > cut).to(tl.int32), 0)
         same += tl.sum(((x == cut) & (x > 0)).to(tl.int32), 0)
@@ -96,7 +113,7 @@ def emit(x, columns, cut, done, tied, ties, values, latents, rows, row):
 
 @triton.jit
 def emit_rows(
-    pre, bias, state, held_values, held_latents, starts, ties, values, latents, rows, n,
+    pre, bias, state, held_values, found, held_latents, starts, ties, values, latents, rows, n,
     room: tl.constexpr, block: tl.constexpr,
 ):  # fmt: skip
     """One program a row: write what it keeps, from `starts` on, with at most `ties` values that equal the cut."""
@@ -104,7 +121,7 @@ def emit_rows(
     cut = tl.load(state).to(tl.float32, bitcast=True)
     done, most = tl.load(starts + row), tl.load(ties + row)
     tied = tl.zeros((), tl.int32)
-    if tl.load(state + 2) == 1:
+    if held_suffice(state, found, row, room):
         held = row * room + tl.arange(0, room)
         x = tl.load(held_values + held)
         columns = tl.load(held_latents + held, mask=x > 0, other=0)

@@ -12,9 +12,9 @@ import torch
 import triton
 from torch import Tensor
 
-from sae_lab.training.kernels.cuda import _select, _select_batch
+from sae_lab.training.kernels.cuda import LARGEST_ROOM, _select, _select_batch
 
-BLOCK = 2048  # pre-activations that a program looks at together
+BLOCK = 1024  # pre-activations that a program looks at together; twice as many cost twice the registers
 
 
 class Active(NamedTuple):
@@ -31,12 +31,17 @@ class Active(NamedTuple):
     ends: Tensor
     """(rows,) int32"""
     cut: Tensor
-    """Smallest value kept; infinity when there is none."""
+    """Smallest value kept; NaN when there is none."""
 
 
 def block_for(n: int) -> int:
     """How many of `n` columns to look at together."""
     return min(BLOCK, triton.next_power_of_2(n))
+
+
+def room_for(k: int, d_sae: int) -> int:
+    """Candidates that a row may have: eight for one that is kept, fewer where `k` is large."""
+    return triton.next_power_of_2(min(d_sae, max(min(8 * k, LARGEST_ROOM), 2 * k)))
 
 
 class Places:
@@ -45,7 +50,7 @@ class Places:
     def __init__(self, rows: int, k: int, d_sae: int, places: int, device: torch.device):
         self.k, self.d_sae = k, d_sae
         self.block = block_for(d_sae)
-        self.room = triton.next_power_of_2(min(8 * k, d_sae))
+        self.room = room_for(k, d_sae)
         self.values = torch.zeros(places, device=device)
         self.latents = torch.full((places,), d_sae, dtype=torch.int32, device=device)
         self.held_values = torch.zeros(rows, self.room, device=device)
@@ -70,7 +75,7 @@ class RowTopK(Places):
         self.starts = torch.arange(0, rows * k, k, dtype=torch.int32, device=device)
         self.rows = torch.arange(rows * k, dtype=torch.int32, device=device) // k
         self.ends, self.again = self.ints(rows), self.ints(rows)
-        self.cuts = torch.zeros(rows, device=device)
+        self.cuts, self.cut = torch.zeros(rows, device=device), torch.zeros((), device=device)
 
     def select(self, pre: Tensor, bias: Tensor) -> Active:
         """See `Places.select`."""
@@ -80,13 +85,10 @@ class RowTopK(Places):
             self.cuts, self.again, self.d_sae, k,
             room=self.room, block=self.block, slots=triton.next_power_of_2(k),
         )  # fmt: skip
-        cuts = self.cuts[:rows]
-        # two standard deviations below the mean: few rows fall short, and most have some k candidates to spare
-        finite = cuts.masked_fill(cuts.isinf(), 0.0)
-        self.floor.copy_((finite.mean() - 2 * finite.std(correction=0)).clamp(min=0))
+        _select.set_floor[(1,)](self.cuts, self.ends, self.floor, self.cut, rows, k, block=1024)
         used = slice(0, rows * k)
         return Active(
-            self.values[used], self.latents[used], self.rows[used], self.starts[:rows], self.ends[:rows], cuts.min()
+            self.values[used], self.latents[used], self.rows[used], self.starts[:rows], self.ends[:rows], self.cut
         )
 
 
@@ -97,7 +99,7 @@ class BatchTopK(Places):
         super().__init__(rows, k, d_sae, rows * (k + 1), device)  # one more a row, for values equal to the cut
         self.rows = self.ints(rows * (k + 1))
         self.found, self.greater, self.equal = self.ints(rows), self.ints(rows), self.ints(rows)
-        self.state, self.digits = self.ints(3), self.ints(256)
+        self.state, self.digits = self.ints(3), self.ints(256).long()
 
     def select(self, pre: Tensor, bias: Tensor) -> Active:
         """See `Places.select`."""
@@ -107,16 +109,17 @@ class BatchTopK(Places):
         grid = (rows,)
         held = self.held_values[:rows]
         _select_batch.collect_rows[grid](pre, bias, self.floor, held, self.held_latents, self.found, n, **shapes)
-        cut = held.view(-1).topk(budget, sorted=False).values.min()
-        stands = (self.found[:rows] <= self.room).all() & ((cut > 0) | (self.floor == 0))
-        self.state[0].copy_(cut.masked_fill(~stands, 0.0).view(torch.int32))
+        # then the cut is above the floor, so rows whose candidates all found room need not be read again
+        stands = (self.found[:rows].sum() >= budget) | (self.floor == 0)
+        self.state[0].zero_()
         self.state[1].fill_(budget)
         self.state[2].copy_(stands)
+        rest = (self.state, held, self.found)
         for shift in (24, 16, 8, 0):
-            _select_batch.count_digits[grid](pre, bias, self.state, self.digits, n, shift, block=block)
+            _select_batch.count_digits[grid](pre, bias, *rest, self.digits, n, shift, **shapes)
             _select_batch.pick_digit[(1,)](self.state, self.digits, shift)
 
-        _select_batch.tally_rows[grid](pre, bias, self.state, held, self.greater, self.equal, n, **shapes)
+        _select_batch.tally_rows[grid](pre, bias, *rest, self.greater, self.equal, n, **shapes)
         greater, equal = self.greater[:rows], self.equal[:rows]
         left = rows * (self.k + 1) - greater.sum()
         before = equal.cumsum(0) - equal
@@ -129,9 +132,9 @@ class BatchTopK(Places):
         latents.fill_(n)
         numbers.zero_()
         _select_batch.emit_rows[grid](
-            pre, bias, self.state, held, self.held_latents, starts, ties, values, latents, numbers, n, **shapes
+            pre, bias, *rest, self.held_latents, starts, ties, values, latents, numbers, n, **shapes
         )
         cut = self.state[0].view(torch.float32)
         self.floor.copy_(0.85 * cut)
         smallest = values.masked_fill(values <= 0, torch.inf).min()
-        return Active(values, latents, numbers, starts, ends, smallest)
+        return Active(values, latents, numbers, starts, ends, smallest.masked_fill(smallest.isinf(), torch.nan))
