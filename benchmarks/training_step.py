@@ -1,122 +1,130 @@
-"""How fast a training step is, against a plain autograd step and against the encoder's product alone.
+"""How long a training step takes and how much memory it needs: ours, its rivals', and the encoder's product alone.
 
-    python benchmarks/training_step.py [--threads 2] [--rounds 7]
+    python benchmarks/training_step.py                                    # 2 threads, 6144 and 24,576 latents: minutes
+    python benchmarks/training_step.py --write docs/performance.md        # ... and put the tables into the docs
+    python benchmarks/training_step.py --rounds 1 --sizes tiny            # seconds: shows that it runs
 
-All contestants live in one process and take turns, so that whatever else the machine does hits them alike.
-A step is everything between a batch and the new weights: forward, gradients, projection, clipping, Adam, unit
-norms. "plain autograd" is the same step written as one would write it first: dense codes, dense decoder,
-`backward()`, fused Adam. "encoder product" is the one dense product that exact selection cannot do without:
-the share of it that a step reaches is the share of the physical limit. The aux term does not fire here.
+The job: d_in 384, batches of 4096 rows, k 32, float32, Adam. Every contestant is the trainer that its users call, in a
+process of its own with its own environment (made on the first run, see `_rivals.py`), and is given the same rows, which
+wait in memory; see `_trainers.py`. All take turns, step by step. A step is all that a trainer does from one batch to
+the next one, its loop included. Nothing is logged and no latent gets to be dead. "encoder product" is `torch.mm` of the
+rows and the encoder into an output that is there already: exact selection cannot do with less.
+
+What a library has that is faster than its defaults, and computes the same, gets a row of its own: SAELens with sparse
+activations, which on a CPU needs its rescaling by decoder norms switched off. sparsify has but one way on a CPU,
+dictionary_learning too.
+
+Ratios are medians of the ratios of neighbouring turns, with quartiles. Memory is the most that a process holds in RAM
+from the first line of building the trainer on, above what it held before (libraries loaded, rows read), without the
+parameters and Adam's two moments: gradients, codes, buffers, copies. ReLU is as dense as training starts, for both.
 """
 
 from __future__ import annotations
 
 import argparse
-import platform
-import resource
 import statistics
-import time
-from collections.abc import Callable
 
-import torch
-from torch import Tensor
-from torch.nn import functional
+import _race
+import _report
+import _rivals
+from _race import Contestant, Found, Size
+from _report import paired
+from _rivals import OURS, Environments
 
-import sae_lab as sl
-from sae_lab.saes import SAEConfig
-from sae_lab.training import kernels
-from sae_lab.training._step import Optimiser, Weights
-from sae_lab.training.kernels import ReferenceKernel
-
-BATCH, K = 4096, 32
-SIZES = [(384, 6144), (576, 4608)]
-
-
-def stream(d_in: int, batches: int = 4) -> list[Tensor]:
-    """Sparse combinations of more directions than dimensions, with noise: rows that look a little like activations."""
-    generator = torch.Generator().manual_seed(0)
-    directions = functional.normalize(torch.randn(4 * d_in, d_in, generator=generator), dim=1)
-    made = []
-    for _ in range(batches):
-        present = torch.rand(BATCH, 4 * d_in, generator=generator) < 0.01
-        x = (present * torch.rand(BATCH, 4 * d_in, generator=generator)) @ directions
-        x += 0.02 * torch.randn(BATCH, d_in, generator=generator)
-        x -= x.mean(dim=0)
-        made.append(x * (d_in**0.5 / x.norm(dim=1).square().mean().sqrt()))
-    return made
-
-
-def initial(d_in: int, d_sae: int) -> Weights:
-    """Tied weights of unit norm, as training starts."""
-    W_dec = functional.normalize(torch.randn(d_sae, d_in, generator=torch.Generator().manual_seed(1)), dim=1)
-    return Weights(W_enc=0.5 * W_dec, W_dec=W_dec, b_enc=torch.zeros(d_sae), b_dec=torch.zeros(d_in))
-
-
-def contestants(d_in: int, d_sae: int) -> dict[str, Callable[[Tensor], object]]:
-    """Name and one step of each."""
-
-    def ours(config: SAEConfig, kernel: type[kernels.Kernel] | None = None) -> Callable[[Tensor], object]:
-        kernel = kernel or kernels.choose(config, torch.device("cpu"))
-        made = kernel(config, initial(d_in, d_sae), BATCH, Optimiser())
-        return lambda x: made.step(x, lr=1e-4)
-
-    W_enc, out = initial(d_in, d_sae).W_enc, torch.empty(BATCH, d_sae)
-    return {
-        "encoder product": lambda x: torch.mm(x, W_enc.T, out=out),
-        "TopK": ours(sl.TopK(d_sae=d_sae, k=K)),
-        "BatchTopK": ours(sl.BatchTopK(d_sae=d_sae, k=K)),
-        "ReLU": ours(sl.ReLU(d_sae=d_sae)),
-        "plain autograd TopK": ours(sl.TopK(d_sae=d_sae, k=K), ReferenceKernel),
-    }
+NAME = "training_step"
+PRODUCT = "encoder product alone"
+CONTESTANTS = [
+    Contestant(PRODUCT, OURS, "product"),
+    Contestant("sae_lab TopK", OURS, "ours"),
+    Contestant("sae_lab BatchTopK", OURS, "ours", "BatchTopK"),
+    Contestant("sae_lab ReLU + L1", OURS, "ours", "ReLU"),
+    Contestant("SAELens TopK", "sae-lens", "saelens"),
+    Contestant(
+        "SAELens TopK, sparse",
+        "sae-lens",
+        "saelens",
+        options={"use_sparse_activations": True, "rescale_acts_by_decoder_norm": False},
+    ),
+    Contestant("SAELens standard (ReLU + L1)", "sae-lens", "saelens", "ReLU"),
+    Contestant("sparsify TopK", "eai-sparsify", "sparsify"),
+    Contestant("dictionary_learning TopK", "dictionary-learning", "dictionary_learning"),
+]
+# (what is said, whose time is divided, by whose)
+CLAIMS = [
+    ("rows/s of TopK against SAELens", "SAELens TopK", "sae_lab TopK"),
+    ("... against SAELens, sparse", "SAELens TopK, sparse", "sae_lab TopK"),
+    ("... against sparsify", "sparsify TopK", "sae_lab TopK"),
+    ("... against dictionary_learning", "dictionary_learning TopK", "sae_lab TopK"),
+    ("share of the encoder product alone", PRODUCT, "sae_lab TopK"),
+    ("time of a BatchTopK step against TopK", "sae_lab BatchTopK", "sae_lab TopK"),
+    ("rows/s of ReLU + L1 against SAELens", "SAELens standard (ReLU + L1)", "sae_lab ReLU + L1"),
+]
 
 
-def measure(d_in: int, d_sae: int, rounds: int) -> dict[str, list[tuple[float, float]]]:
-    """(wall, processor) seconds of one step of each contestant, in each round."""
-    batches, racers = stream(d_in), contestants(d_in, d_sae)
-    seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in racers}
-    for step in racers.values():  # warm up: buffers, thread pools, Adam's memory
-        for x in batches[:2]:
-            step(x)
-    for turn in range(rounds):
-        for name, step in racers.items():
-            x = batches[turn % len(batches)]
-            wall, processor = time.perf_counter(), time.process_time()
-            step(x)
-            seconds[name].append((time.perf_counter() - wall, time.process_time() - processor))
-    return seconds
+def steps_table(size: Size, found: dict[str, Found]) -> str:
+    """One line a contestant."""
+    head = ["a step", "ms", "CPU ms", "rows/s", "of the product", "memory (MB)"]
+    limit, rows = statistics.median(found[PRODUCT].wall), []
+    for name, what in found.items():
+        wall, cpu = statistics.median(what.wall), statistics.median(what.cpu)
+        memory = "" if what.peak is None or name == PRODUCT else f"{extra(what.peak, size):,.0f}"
+        rows.append([name, f"{1e3 * wall:,.1f}", f"{1e3 * cpu:,.1f}", f"{size.batch / wall:,.0f}"])
+        rows[-1] += [f"{limit / wall:.0%}", memory]
+    return _report.table(head, rows)
 
 
-def report(d_in: int, d_sae: int, rounds: int) -> None:
-    """Measure one size and print its table."""
-    seconds = measure(d_in, d_sae, rounds)
-    threads = torch.get_num_threads()
-    print(f"\nd_in {d_in}, {d_sae} latents, k {K}, batch {BATCH}")
-    print(f"{'':22}{'ms (best)':>10}{'CPU ms (median)':>17}{'rows/s':>10}{'of encoder':>12}{'x autograd':>12}")
-    # processor time, spread over the threads: what free cores would give, also when they are not free
-    cost = {name: statistics.median(cpu for _, cpu in times) for name, times in seconds.items()}
-    limit, plain = cost["encoder product"], cost["plain autograd TopK"]
-    for name, times in seconds.items():
-        wall = min(wall for wall, _ in times)
-        rate = BATCH * threads / cost[name]
-        print(
-            f"{name:22}{1000 * wall:10.0f}{1000 * cost[name]:17.0f}{rate:10.0f}"
-            f"{limit / cost[name]:12.0%}{plain / cost[name]:11.1f}x"
-        )
+def extra(peak: float, size: Size) -> float:
+    """Without parameters and two moments, of four bytes each."""
+    return peak - 3 * 4 * size.parameters / 2**20
+
+
+def claims_table(found: dict[Size, dict[str, Found]]) -> str:
+    """One line a claim; two columns a size."""
+    rows = []
+    for told, over, under in CLAIMS:
+        cells = [
+            paired(getattr(of[over], clock), getattr(of[under], clock))
+            for of in found.values()
+            if over in of and under in of
+            for clock in ("wall", "cpu")
+        ]
+        rows += [[told, *cells]] if cells else []
+    return _report.table(["ratio", *(f"{size}{what}" for size in found for what in ("", ", by CPU time"))], rows)
+
+
+def report(found: dict[Size, dict[str, Found]], contestants: list[Contestant], options: argparse.Namespace) -> str:
+    """All tables, and how they came about."""
+    size, last = list(found.items())[-1]
+    parts = [claims_table(found)]
+    for size, of in found.items():
+        parts += [f"{size}:", steps_table(size, of)]
+    job = f"TopK with k {size.k}, d_in {size.d_in}, batches of {size.batch:,}, float32, Adam; {options.rounds} rounds. "
+    machine = _report.machine(options.threads, last[PRODUCT].facts["capability"])
+    return "\n\n".join([*parts, f"{job}{_race.versions(last, contestants)}. {machine}"])
 
 
 def main() -> None:
-    """Run the benchmark."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=7)
+    """Run, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for module in (_race, _report, _rivals):
+        module.add_options(parser)
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    print(
-        f"torch {torch.__version__}, {platform.machine()}, {torch.get_num_threads()} threads, {options.rounds} rounds"
-    )
-    for d_in, d_sae in SIZES:
-        report(d_in, d_sae, options.rounds)
-    print(f"\npeak memory of all together: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024} MB")
+    _report.check_page(NAME, options.write)
+    environments = Environments.of(options)
+    contestants = [each for each in CONTESTANTS if each.library in (options.only or [each.library]) + [OURS]]
+    found = {
+        size: _race.race(
+            contestants,
+            "_trainers.py",
+            size,
+            environments,
+            threads=options.threads,
+            rounds=options.rounds,
+            steps=options.steps,
+        )
+        for size in _race.sizes(options.sizes)
+    }
+    _report.publish(NAME, report(found, contestants, options), options.write)
 
 
 if __name__ == "__main__":

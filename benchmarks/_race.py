@@ -1,0 +1,139 @@
+"""Contestants that take turns: each in its own process, all in one run, so that ratios are of neighbours in time."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from _rivals import Environments, Worker
+from torch.nn import functional
+
+BATCHES = 4  # different ones, read again and again
+
+
+@dataclass(frozen=True)
+class Size:
+    """The job, alike for all contestants."""
+
+    d_in: int
+    d_sae: int
+    k: int
+    batch: int
+
+    def __str__(self) -> str:
+        return f"{self.d_sae:,} latents"
+
+    @property
+    def parameters(self) -> int:
+        """Numbers in the two matrices and the two biases."""
+        return 2 * self.d_in * self.d_sae + self.d_in + self.d_sae
+
+
+TINY = Size(d_in=64, d_sae=512, k=8, batch=256)
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """Who takes part: a library, a function of the worker's script, an architecture, and options of the library's."""
+
+    name: str
+    library: str
+    worker: str
+    architecture: str = "TopK"
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Found:
+    """Answers of one contestant, a turn each; seconds are of one step."""
+
+    facts: dict[str, Any]
+    wall: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
+    peak: float | None = None
+    """MB that it held at most, above what it held before it built anything."""
+
+    def add(self, answer: dict[str, Any], steps: int) -> None:
+        """One more turn."""
+        self.wall.append(answer["wall"] / steps)
+        self.cpu.append(answer["cpu"] / steps)
+        if answer["stepping"] is not None:
+            self.peak = max(answer["building"], answer["stepping"])
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """What every race takes."""
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--steps", type=int, default=1, help="steps in a turn")
+    parser.add_argument("--sizes", nargs="+", default=["6144", "24576"], help='numbers of latents, or "tiny"')
+    parser.add_argument("--only", nargs="+", metavar="LIBRARY", help="distributions that take part; else all")
+
+
+def sizes(wanted: Sequence[str]) -> list[Size]:
+    """What `--sizes` names."""
+    return [TINY if name == "tiny" else Size(d_in=384, d_sae=int(name), k=32, batch=4096) for name in wanted]
+
+
+def stream(size: Size) -> np.ndarray:
+    """Sparse combinations of more directions than dimensions, with noise: rows that look a little like activations."""
+    generator = torch.Generator().manual_seed(0)
+    directions = functional.normalize(torch.randn(4 * size.d_in, size.d_in, generator=generator), dim=1)
+    made = []
+    for _ in range(BATCHES):
+        present = torch.rand(size.batch, 4 * size.d_in, generator=generator) < 0.01
+        x = (present * torch.rand(size.batch, 4 * size.d_in, generator=generator)) @ directions
+        x += 0.02 * torch.randn(size.batch, size.d_in, generator=generator)
+        x -= x.mean(dim=0)
+        made.append(x * (size.d_in**0.5 / x.norm(dim=1).square().mean().sqrt()))
+    return torch.stack(made).numpy()
+
+
+def race(
+    contestants: Sequence[Contestant],
+    script: str,
+    size: Size,
+    environments: Environments,
+    *,
+    threads: int,
+    rounds: int,
+    steps: int,
+) -> dict[str, Found]:
+    """What each found, by name. A contestant that fails ends the race: a table without it would hide that."""
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+        rows = Path(folder) / "rows.npy"
+        np.save(rows, stream(size))
+        workers = []
+        for each in contestants:
+            task = {**asdict(size), "rows": str(rows), "architecture": each.architecture, "options": each.options}
+            workers.append(Worker(environments.python(each.library), script, each.worker, task, threads))
+            stack.callback(workers[-1].close)
+        found = [Found(worker.ready()) for worker in workers]
+        for worker in workers:
+            worker.turn(2)  # buffers, thread pools, Adam's memory
+        for number in _told(rounds, str(size)):
+            for place in range(len(workers)):
+                turn = (place + number) % len(workers)  # nobody is always behind the same one
+                found[turn].add(workers[turn].turn(steps), steps)
+    return {each.name: what for each, what in zip(contestants, found, strict=True)}
+
+
+def _told(rounds: int, title: str) -> Iterator[int]:
+    for number in range(rounds):
+        print(f"\r{title}: round {number + 1} of {rounds}", end="", file=sys.stderr, flush=True)
+        yield number
+    print(file=sys.stderr)
+
+
+def versions(found: dict[str, Found], contestants: Sequence[Contestant]) -> str:
+    """Libraries and their versions, each once."""
+    told = {each.library: found[each.name].facts["version"] for each in contestants if each.worker != "product"}
+    torch_versions = {what.facts["torch"] for what in found.values()}
+    return ", ".join([*(f"{name} {version}" for name, version in told.items()), f"torch {', '.join(torch_versions)}"])
