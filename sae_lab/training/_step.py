@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from sae_lab import _compiled
 from sae_lab.saes import SAEConfig
 from sae_lab.saes._weights import PARAMETERS, Batch, Moment, Weights
 
@@ -86,6 +87,8 @@ class Kernel:
         self.aux_weight = config.aux[1]
         parameters = [tensor for _, tensor in weights.items()]
         self.adam = torch.optim.Adam(parameters, lr=0.0, betas=config.betas, eps=optimiser.eps, fused=True)
+        plain = all(p.dtype == torch.float32 and p.device.type == "cpu" and p.is_contiguous() for p in parameters)
+        self.compiled = plain and _compiled.usable()
 
     def step(
         self, batch: Batch | Tensor, *, lr: float, moment: Moment | None = None, dead: Tensor | None = None
@@ -116,6 +119,10 @@ class Kernel:
     @torch.no_grad()
     def update(self, lr: float) -> None:
         """Project, clip, take Adam's step, and give decoder rows unit norm again."""
+        if self.compiled:
+            from sae_lab.training.kernels.compiled import update
+
+            return update(self.weights, self.adam, self.optimiser, lr, self.config.unit_decoder)
         W_dec = self.weights.W_dec
         if self.config.unit_decoder and W_dec.grad is not None:
             # rows stay on the unit sphere: what points off it would only be undone, and would fill Adam's memory

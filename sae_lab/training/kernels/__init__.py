@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from sae_lab import _compiled
 from sae_lab.saes import SAEConfig
 from sae_lab.training._step import Kernel
 from sae_lab.training.kernels import cuda
@@ -27,12 +28,17 @@ KERNELS: tuple[type[Kernel], ...] = (
     FeatureChoiceKernel,
     GradientKernel,
 )
+COMPILED = ("row_topk", "batch_topk")  # selection rules that have a compiled step
 
 
 def choose(config: SAEConfig, device: torch.device) -> type[Kernel]:
     """The fastest kernel that knows this architecture's selection rule on this device."""
     if config.selection in cuda.SELECTIONS and cuda.usable(device):
         return cuda.kernel()
+    if device.type == "cpu" and config.selection in COMPILED and _compiled.usable():
+        from sae_lab.training.kernels.compiled import CompiledKernel
+
+        return CompiledKernel
     for kernel in KERNELS:
         if config.selection in kernel.selections:
             return kernel

@@ -90,10 +90,7 @@ class SparseKernel(Kernel):
         active = values > 0
         d_pre = made.d_values.mul_(active)  # a ReLU lies between
 
-        order, starts = self._by_latent(pairs.latents)
-        w.W_dec.grad = _weighted_sums(made.d_decoded, made.sources[order], starts, values[order])
-        w.W_enc.grad = _weighted_sums(read, pairs.rows[order], starts, d_pre[order])
-        w.b_enc.grad = torch.zeros_like(w.b_enc).index_add_(0, pairs.latents, d_pre)
+        self._sum_gradients(pairs, made, d_pre, read)
         squared = torch.linalg.vector_norm(made.error).square()
         loss, fvu = made.loss, squared / (rows * self.d_out)
         if dead is not None and dead_pre is not None:
@@ -102,6 +99,7 @@ class SparseKernel(Kernel):
             skip.grad = made.d_decoded.T @ x
         w.b_dec.grad = made.d_bias
         if self.config.center:  # then b_dec is also subtracted from the encoder's input
+            assert w.b_enc.grad is not None
             w.b_dec.grad -= w.b_enc.grad @ w.W_enc
         firings = torch.bincount(pairs.latents[active], minlength=self.d_sae)
         cut = functional.pad(torch.where(active, values, torch.inf), (0, 1), value=torch.inf).min()  # none: infinity
@@ -118,16 +116,27 @@ class SparseKernel(Kernel):
         loss = torch.linalg.vector_norm(error).square() / target.numel()
         return Decoded(error, loss, d_values, d_decoded, pairs.rows, d_decoded.sum(dim=0))
 
+    def _sum_gradients(self, pairs: Pairs, made: Decoded, d_pre: Tensor, read: Tensor) -> None:
+        """Gradients of the encoder and of `W_dec` from those of the pairs."""
+        w = self.weights
+        order, starts = self._by_latent(pairs.latents)
+        w.W_dec.grad = _weighted_sums(made.d_decoded, made.sources[order], starts, pairs.values[order])
+        w.W_enc.grad = _weighted_sums(read, pairs.rows[order], starts, d_pre[order])
+        w.b_enc.grad = torch.zeros_like(w.b_enc).index_add_(0, pairs.latents, d_pre)
+
     def _select(self, centred: Tensor, dead: Tensor | None, dead_pre: Tensor | None) -> Pairs:
         if self.config.selection == "batch_topk":
             return self._select_batch(centred, dead, dead_pre)
         rows = len(centred)
         for begin, pre in self._encoded(centred, dead, dead_pre):
-            block = slice(begin, begin + len(pre))
-            self._values[block], self._latents[block] = largest(pre, self.k)
+            self._keep_largest(pre, slice(begin, begin + len(pre)))
         numbers = torch.arange(rows, device=centred.device)
         values = self._values[:rows].reshape(-1).clamp(min=0)
         return Pairs(values, self._latents[:rows].reshape(-1), numbers.repeat_interleave(self.k), numbers * self.k)
+
+    def _keep_largest(self, pre: Tensor, block: slice) -> None:
+        """Write down the k largest of each row."""
+        self._values[block], self._latents[block] = largest(pre, self.k)
 
     def _select_batch(self, centred: Tensor, dead: Tensor | None, dead_pre: Tensor | None) -> Pairs:
         """The k * rows largest of the whole batch, exactly.
@@ -160,7 +169,10 @@ class SparseKernel(Kernel):
             # the first block ever: twice as many as will be kept, were all blocks like this one
             most = min(2 * self.k * len(pre), pre.numel())
             self._floor = pre.view(-1).topk(most, sorted=False).values.min().clamp(min=0)
-        values, places = above(pre, self._floor)
+        return self._above(pre, self._floor, begin)
+
+    def _above(self, pre: Tensor, floor: Tensor, begin: int) -> tuple[Tensor, Tensor]:
+        values, places = above(pre, floor)
         return values, places.add_(begin * self.d_sae)
 
     def _encoded(self, centred: Tensor, dead: Tensor | None, dead_pre: Tensor | None) -> Iterator[tuple[int, Tensor]]:

@@ -1,0 +1,86 @@
+"""The sparse step with compiled loops: what remains above the encoder's product is small.
+
+It differs from `kernels.cpu` in what PyTorch cannot say in one pass:
+
+    encoder      a product without the bias, which selection adds while it reads
+    decode       the error of a row and the gradients of its activations together
+    gradients    pairs put in order by counting; both matrices and the bias in one go, into memory that is there:
+                 pre-activations are not needed any more, so their buffer takes the gradients
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sae_lab import _compiled
+from sae_lab.saes import SAEConfig, _scan
+from sae_lab.training._step import Optimiser, Weights
+from sae_lab.training.kernels.compiled import _loops
+from sae_lab.training.kernels.cpu import Decoded, Pairs, SparseKernel
+
+BLOCK = 1024  # rows whose pre-activations are held at once
+BLOCK_ENTRIES = 2**25  # fewer rows where latents are so many that these take more than 128 MB ...
+LEAST_BLOCK = 256  # ... but not so few that the product suffers
+
+
+class CompiledKernel(SparseKernel):
+    """`SparseKernel`, faster; float32 on the CPU."""
+
+    selections: ClassVar[tuple[str, ...]] = ("row_topk", "batch_topk")
+
+    def __init__(self, config: SAEConfig, weights: Weights, batch_size: int, optimiser: Optimiser):
+        super().__init__(config, weights, batch_size, optimiser)
+        self.block = min(batch_size, max(min(BLOCK, BLOCK_ENTRIES // self.d_sae), LEAST_BLOCK))
+        width = self.d_in + self.d_out
+        buffer = weights.W_dec.new_empty(self.d_sae * max(self.block, width))
+        self._pre = buffer[: self.block * self.d_sae].view(self.block, self.d_sae)
+        self._gradients = buffer[: width * self.d_sae].split((self.d_in * self.d_sae, self.d_out * self.d_sae))
+        self._starts = np.empty(self.d_sae + 1, np.int64)
+        self._groups = _scan.groups(self.d_sae, self.k)
+
+    def _encoded(self, centred: Tensor, dead: Tensor | None, dead_pre: Tensor | None) -> Iterator[tuple[int, Tensor]]:
+        """Pre-activations without the bias, a block of rows at a time in the same buffer."""
+        for begin in range(0, len(centred), self.block):
+            block = centred[begin : begin + self.block]
+            pre = torch.mm(block, self.weights.W_enc.T, out=self._pre[: len(block)])
+            if dead is not None and dead_pre is not None:
+                torch.index_select(pre, 1, dead, out=dead_pre[begin : begin + len(block)])
+                dead_pre[begin : begin + len(block)] += self.weights.b_enc[dead]
+            yield begin, pre
+
+    def _keep_largest(self, pre: Tensor, block: slice) -> None:
+        values, latents = self._values[block].numpy(), self._latents[block].numpy()
+        bias = self.weights.b_enc.numpy()
+        _compiled.spread(_scan.largest_of_rows, len(pre), pre.numpy(), bias, self.k, self._groups, values, latents)
+
+    def _above(self, pre: Tensor, floor: Tensor, begin: int) -> tuple[Tensor, Tensor]:
+        bias = self.weights.b_enc.numpy()
+        return _scan.above(pre, bias, float(floor), self._groups, begin)
+
+    def _decode(self, pairs: Pairs, target: Tensor) -> Decoded:
+        error, d_values = torch.empty_like(target), torch.empty_like(pairs.values)
+        offsets = np.append(pairs.offsets.numpy(), len(pairs.values))
+        scale = np.float32(2.0 / target.numel())
+        latents, values = pairs.latents.numpy(), pairs.values.numpy()
+        into = (error.numpy(), d_values.numpy())
+        W_dec = self.weights.W_dec.numpy()
+        _compiled.spread(_loops.decode, len(target), W_dec, latents, values, offsets, target.numpy(), scale, *into)
+        loss = torch.linalg.vector_norm(error).square() / target.numel()
+        d_decoded = error * (2.0 / target.numel())
+        return Decoded(error, loss, d_values, d_decoded, pairs.rows, d_decoded.sum(dim=0))
+
+    def _sum_gradients(self, pairs: Pairs, made: Decoded, d_pre: Tensor, read: Tensor) -> None:
+        w, count = self.weights, len(pairs.values)
+        in_order = np.empty(count, np.int32), np.empty(count, np.float32), np.empty(count, np.float32)
+        given = (made.sources.numpy(), pairs.latents.numpy(), pairs.values.numpy(), d_pre.numpy())
+        _loops.sort_by_latent(*given, self._starts, *in_order)
+        w.W_enc.grad, w.W_dec.grad = (part.view(self.d_sae, -1) for part in self._gradients)
+        w.b_enc.grad = torch.empty_like(w.b_enc)
+        into = (w.W_enc.grad.numpy(), w.W_dec.grad.numpy(), w.b_enc.grad.numpy())
+        tables = (made.d_decoded.numpy(), read.numpy())
+        _compiled.spread(_loops.sum_gradients, self.d_sae, self._starts, *in_order, *tables, *into)
