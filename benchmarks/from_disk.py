@@ -1,12 +1,16 @@
 """What training from a store on disk costs beside training on the same rows in memory.
 
-A store of random float16 rows is written once. Then, in each repeat and each in a process of its own: the rows
-that are needed in memory, and the whole store on disk, whose pages are thrown out of the system's page cache before
-every buffer that is read. So each buffer comes from the disk, as in a store that is far larger than memory. Both sides
-first only take batches ("read"), then take them for training steps ("train"). Opening, checksums and statistics are
-not timed. The medians of the pairs' ratios are the figure; peak memory is that of the whole process.
+    python benchmarks/from_disk.py --gb 20
 
-    python benchmarks/from_disk.py --gb 2 --repeats 3
+A store of random float16 rows is written once. Then, in each repeat and each in a process of its own, in turn: rows in
+memory, as many as are needed (the whole store would not fit beside the rest); and the store on disk, whose pages are
+thrown out of the system's page cache before every buffer that is read: so each buffer comes from the disk, as in a
+store far larger than memory. Both sides first only take batches ("read"), then train on them ("train"), from the
+moment when a buffer has been filled until it is used up, or several: in which time as many are read ahead.
+
+What is true of a large store is how far the rows of a buffer lie apart. So a store of less than 20 GB is read with
+buffers that are smaller in the same measure, and tells nearly the same in less time. Rates leave out the beginning of
+a run; the last table shows it: `sl.train` from opening the store to the trained SAE, with checksums and statistics.
 """
 
 from __future__ import annotations
@@ -14,15 +18,17 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
-import resource
+import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import _report
 import numpy as np
 import torch
 
@@ -35,6 +41,9 @@ from sae_lab.activations._rows import provenance
 from sae_lab.activations._writer import SHARD_ROWS, ShardWriter
 from sae_lab.training._settings import plan
 from sae_lab.training._state import TrainingState
+
+LARGE = 20.0  # GB
+SIDES = ("memory", "disk")
 
 
 def make_store(folder: Path, gb: float, d_in: int) -> None:
@@ -49,7 +58,7 @@ def make_store(folder: Path, gb: float, d_in: int) -> None:
     )
     rng = np.random.default_rng(0)
     some = torch.from_numpy(rng.standard_normal((SHARD_ROWS, d_in), dtype=np.float32)).half()
-    for number in range(max(1, round(gb * 2**30 / (2 * d_in * SHARD_ROWS)))):
+    for number in range(max(1, round(gb * 1e9 / (2 * d_in * SHARD_ROWS)))):
         sequence = TokenSequence([0] * SHARD_ROWS, 0)
         batch = Batch([sequence], number, number * SHARD_ROWS, SHARD_ROWS, corpus, 0)
         writer.add(some.roll(number, dims=1), provenance(batch, 0, frozenset()), 10.0, corpus)
@@ -62,88 +71,176 @@ def evict(folder: Path) -> None:
         raise SystemExit("this system has no posix_fadvise: what is read from the page cache is not from disk")
     for path in folder.glob("*.safetensors"):
         file = os.open(path, os.O_RDONLY)
-        os.fsync(file)
         os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
         os.close(file)
 
 
-def side(folder: Path, where: str, d_sae: int, k: int, batch_size: int, steps: int) -> dict[str, float]:
-    """Rows a second of one side, in this process."""
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+def keep_cold(folder: Path) -> None:
+    """Let every buffer of this process come from the disk."""
+    fetch = _gather.Gatherer.fetch
+
+    def cold(self: _gather.Gatherer, *given: Any) -> torch.Tensor:
+        evict(folder)
+        return fetch(self, *given)
+
+    _gather.Gatherer.fetch = cold  # type: ignore[method-assign]
+
+
+def config_of(task: dict[str, Any]) -> sl.TopK:
+    """What is trained."""
+    return sl.TopK(d_sae=task["d_sae"], k=task["k"])
+
+
+def rates(task: dict[str, Any], where: str) -> dict[str, float]:
+    """Rows a second, and microseconds of processor time a row, of one side in this process."""
+    folder, size = Path(task["folder"]), task["batch_size"]
+    _gather.BUFFER_BYTES = task["buffer_bytes"]
+    _gather.FIRST_BATCHES = sys.maxsize  # whole buffers from the beginning: what the rest of a long run is like
     acts = sl.Activations.open(folder, verify=False)
-    first = sl.Activations.from_array(acts[: 2 * batch_size])
+    in_buffer = max(1, _gather.BUFFER_BYTES // (2 * acts.d_in * size))
+    steps = max(1, round(task["steps"] / in_buffer)) * in_buffer - 1  # the first batch is not timed
+    first = sl.Activations.from_array(acts[: 2 * size])
     if where == "memory":
-        acts = sl.Activations.from_array(acts.view(slice(0, steps * batch_size)).tensor(torch.float16))
+        acts = sl.Activations.from_array(acts.view(slice(0, (steps + 1) * size)).tensor(torch.float16))
     else:
-        fetch = _gather.Gatherer.fetch
-
-        def cold(self: _gather.Gatherer, rows: np.ndarray, out: torch.Tensor) -> torch.Tensor:
-            evict(folder)
-            return fetch(self, rows, out)
-
-        _gather.Gatherer.fetch = cold  # type: ignore[method-assign]
-    config = sl.TopK(d_sae=d_sae, k=k)
-    shape = {"warmup": 0, "decay": 0, "schedule": "linear", "dead_window": None, "clip": 1.0}
-    settings = plan(
-        config, len(acts), steps=steps, tokens=None, epochs=None, batch_size=batch_size, lr=None, seed=0, **shape
-    )
+        keep_cold(folder)
+    lengths: dict[str, Any] = {"steps": steps, "tokens": None, "epochs": None}
+    shape: dict[str, Any] = {"warmup": 0, "decay": 0, "schedule": "linear", "dead_window": None, "clip": 1.0}
+    config = config_of(task)
+    settings = plan(config, len(acts), **lengths, batch_size=size, lr=None, seed=0, **shape)
     state = TrainingState(config, settings, first, torch.device("cpu"))
-    found = {}
+    state.advance(first[:size])  # what is made once, is made
+    found: dict[str, float] = {}
     for name, work in (("read", lambda x: None), ("train", state.advance)):
-        batches = acts.batches(batch_size, epochs=None)
-        next(batches)  # in a long run, the wait for the first buffer is nothing
-        began = time.perf_counter()
+        batches = acts.batches(size, epochs=None)
+        next(batches)
+        wall, cpu = time.perf_counter(), time.process_time()
         for _ in range(steps):
             work(next(batches))
-        found[name] = steps * batch_size / (time.perf_counter() - began)
+        found[name] = steps * size / (time.perf_counter() - wall)
+        found[f"{name} cpu"] = (time.process_time() - cpu) / (steps * size) * 1e6
         batches.close()
-    found["MB"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return found
 
 
+def whole_run(task: dict[str, Any]) -> dict[str, float]:
+    """`sl.train` on a cold store, from opening it to the trained SAE."""
+    folder = Path(task["folder"])
+    evict(folder)
+    keep_cold(folder)
+    began = time.perf_counter()
+    acts = sl.Activations.open(folder)
+    run = sl.train(config_of(task), acts, steps=task["steps"], batch_size=task["batch_size"], progress=False)
+    seconds = float(run.history["seconds"].iloc[-1])
+    return {"steps": seconds, "others": time.perf_counter() - began - seconds}
+
+
+def side(task: dict[str, Any]) -> None:
+    """Be one side, and tell its figures and its peak memory."""
+    import resource
+
+    torch.set_num_threads(task["threads"])
+    where = task["side"]
+    found = whole_run(task) if where == "whole" else rates(task, where)
+    found["MB"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(json.dumps(found))
+
+
+def sides(task: dict[str, Any], repeats: int) -> Iterator[dict[str, dict[str, float]]]:
+    """Pairs of figures; who begins, alternates."""
+    for repeat in range(repeats):
+        yield {where: in_process({**task, "side": where}) for where in (SIDES[::-1] if repeat % 2 else SIDES)}
+
+
+def in_process(task: dict[str, Any]) -> dict[str, float]:
+    """The figures of a process of its own."""
+    command = [sys.executable, __file__, "--task", json.dumps(task)]
+    environment = {**os.environ, "OMP_NUM_THREADS": str(task["threads"])}
+    found = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
+    return json.loads(found.stdout.splitlines()[-1])
+
+
+def report(pairs: list[dict[str, dict[str, float]]], whole: dict[str, float] | None, told: str) -> str:
+    """The tables."""
+    rows = []
+    for name, words in (("read", "taking batches"), ("train", "training")):
+        memory, disk = ([pair[where][name] for pair in pairs] for where in SIDES)
+        cpu = [statistics.median(pair[where][f"{name} cpu"] for pair in pairs) for where in SIDES]
+        rows.append(
+            [
+                words,
+                *(f"{statistics.median(side):,.0f}" for side in (memory, disk)),
+                _report.paired(disk, memory),
+                *(f"{used:.1f}" for used in cpu),
+            ]
+        )
+    head = ["", "rows/s in memory", "rows/s from disk", "ratio", "CPU µs/row in memory", "CPU µs/row from disk"]
+    peaks = [max(pair[where]["MB"] for pair in pairs) for where in SIDES]
+    parts = [
+        told,
+        _report.table(head, rows),
+        f"Peak memory of the process: {peaks[0]:,.0f} MB in memory, {peaks[1]:,.0f} MB from disk.",
+    ]
+    if whole is not None:
+        parts.append(
+            f"A whole run of `sl.train` on the cold store: {whole['steps']:.0f} s for the steps, "
+            f"{whole['others']:.0f} s before and after (checksums and statistics of all rows), "
+            f"{whole['MB']:,.0f} MB at most."
+        )
+    return "\n\n".join(parts)
+
+
 def main() -> None:
-    """Run both sides and print the table."""
+    """Run both sides and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--gb", type=float, default=2.0, help="size of the store")
+    _report.add_options(parser)
+    parser.add_argument("--gb", type=float, default=2.0, help="size of the store, in units of 1e9 bytes")
     parser.add_argument("--d-in", type=int, default=768)
     parser.add_argument("--d-sae", type=int, default=6144)
     parser.add_argument("--k", type=int, default=32)
     parser.add_argument("--batch-size", type=int, default=4096)
-    parser.add_argument("--steps", type=int, default=60)
-    parser.add_argument("--buffer-mb", type=int, default=256, help="size of a buffer of rows; the package has 256")
+    parser.add_argument("--steps", type=int, default=80, help="steps of one side, but for full buffers")
+    parser.add_argument("--buffer-mb", type=float, help="size of a buffer; else the package's, or less: see above")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--no-whole", action="store_true", help="leave the whole run out")
     parser.add_argument("--folder", type=Path, help="where the store is made, and kept; else a temporary folder")
-    parser.add_argument("--side", choices=["disk", "memory"], help=argparse.SUPPRESS)
+    parser.add_argument("--task", type=json.loads, help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if args.side:
-        _gather.BUFFER_BYTES = args.buffer_mb * 2**20
-        print(json.dumps(side(args.folder, args.side, args.d_sae, args.k, args.batch_size, args.steps)))
+    if args.task:
+        side(args.task)
         return
+    _report.check_page("from disk", args.write)
     with tempfile.TemporaryDirectory() as temporary:
         folder = args.folder or Path(temporary) / "store"
+        seconds = 0.0
         if not folder.exists():
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            if (free := shutil.disk_usage(folder.parent).free) < 1.1e9 * args.gb:
+                raise SystemExit(f"{folder.parent} has {free / 1e9:.0f} GB free: name another --folder, or less --gb")
+            began = time.perf_counter()
             make_store(folder, args.gb, args.d_in)
-        size = sum(path.stat().st_size for path in folder.iterdir()) / 2**30
-        told = ("d-sae", "k", "batch-size", "steps", "buffer-mb")
-        options = [f"--{name}={getattr(args, name.replace('-', '_'))}" for name in told]
-        print(
-            f"store of {size:.1f} GiB, width {args.d_in}, {args.d_sae} latents, batches of {args.batch_size}, "
-            f"{args.steps} steps, buffers of {args.buffer_mb} MB; torch {torch.__version__}, {platform.machine()}, "
-            f"{os.cpu_count()} cores"
-        )
+            seconds = time.perf_counter() - began
+        size = sum(path.stat().st_size for path in folder.iterdir()) / 1e9
+        buffer = args.buffer_mb * 2**20 if args.buffer_mb else _gather.BUFFER_BYTES * min(1.0, size / LARGE)
+        task: dict[str, Any] = {
+            **{name: getattr(args, name) for name in ("threads", "d_sae", "k", "batch_size", "steps")},
+            "folder": str(folder),
+            "buffer_bytes": int(buffer),
+        }
         pairs = []
-        for _ in range(args.repeats):
-            pair = {}
-            for where in ("memory", "disk"):
-                command = [sys.executable, __file__, "--side", where, "--folder", str(folder), *options]
-                pair[where] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+        for pair in sides(task, args.repeats):
+            print(
+                {where: {name: round(value, 1) for name, value in pair[where].items()} for where in SIDES}, flush=True
+            )
             pairs.append(pair)
-        for what in ("read", "train"):
-            rates = [statistics.median(pair[where][what] for pair in pairs) for where in ("memory", "disk")]
-            ratio = statistics.median(pair["disk"][what] / pair["memory"][what] for pair in pairs)
-            print(f"{what:6} rows/s: memory {rates[0]:>10,.0f}   disk {rates[1]:>10,.0f}   paired ratio {ratio:.2f}")
-        peaks = [max(pair[where]["MB"] for pair in pairs) for where in ("memory", "disk")]
-        print(f"peak MB      : memory {peaks[0]:>10,.0f}   disk {peaks[1]:>10,.0f}")
+        whole = None if args.no_whole else in_process({**task, "side": "whole"})
+        told = (
+            f"Store of {size:.1f} GB{f', written in {seconds:.0f} s' if seconds else ''}; width {args.d_in}, "
+            f"{args.d_sae} latents, k = {args.k}, batches of {args.batch_size}, buffers of {buffer / 2**20:.0f} MB; "
+            f"sae_lab {sl.__version__}, torch {torch.__version__}; "
+            f"{_report.machine(args.threads, torch.backends.cpu.get_cpu_capability())}"
+        )
+        _report.publish("from disk", report(pairs, whole, told), args.write)
 
 
 if __name__ == "__main__":
