@@ -10,9 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-CHUNK = 32  # rows whose temporary copy stays in cache
 WORD = 8  # marks that are added at once: bytes of an int64
-NO_BITS = 2**32 - 1
 MOST = 255  # rows after which a byte could run over
 
 
@@ -50,16 +48,6 @@ def rows_and_columns(found: Tensor, rows: int, n: int) -> tuple[Tensor, Tensor, 
     counts = torch.diff(offsets, append=offsets.new_full((1,), len(found)))
     row = numbers.repeat_interleave(counts, output_size=len(found))
     return row, found - row * n, offsets
-
-
-def smallest_positive(x: Tensor) -> Tensor:
-    """The smallest entry above 0 of `x` (rows, n), which has none below 0; infinity when there is none."""
-    if x.device.type != "cpu" or x.dtype != torch.float32:
-        return torch.where(x > 0, x, torch.inf).amin() if x.numel() else x.new_full((), torch.inf)
-    # the bits of such floats are ordered as the floats are; less one, those of 0 wrap round to the largest
-    bits = x.numpy().view(np.uint32)
-    lowest = min((int((bits[i : i + CHUNK] - np.uint32(1)).min()) for i in range(0, len(bits), CHUNK)), default=NO_BITS)
-    return torch.tensor(np.inf if lowest == NO_BITS else np.uint32(lowest + 1).view(np.float32), dtype=torch.float32)
 
 
 def _numpy_reads(x: Tensor) -> bool:

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from sae_lab.saes import SAEConfig
-from sae_lab.saes._active import column_counts, marks, places, rows_and_columns, smallest_positive
+from sae_lab.saes._active import column_counts, marks, places, rows_and_columns
 from sae_lab.saes.relu import ReLU
 from sae_lab.training._step import Batch, Moment, Optimiser, Statistics, Weights
 from sae_lab.training.kernels.cpu import SparseKernel, _weighted_sums
@@ -29,6 +29,8 @@ MANY = 0.07  # share of a block's pairs above which dense products are faster
 BLOCK = 1024  # rows at a time, with which products are as fast as with all rows ...
 LEAST = 512  # ... and nearly as fast, where so many take more than so many entries
 ENTRIES = 2**23
+CHUNK = 2**17  # entries that stay in cache while one pass follows another
+WRAP = 2**31 - 1  # added to the bits of positive floats it leaves them in order, and makes 0 the largest of all
 
 
 class ReLUKernel(SparseKernel):
@@ -40,7 +42,9 @@ class ReLUKernel(SparseKernel):
         super().__init__(config, weights, batch_size, optimiser)
         rows = min(batch_size, max(LEAST, min(BLOCK, ENTRIES // self.d_sae)))
         like = weights.W_enc
-        self._z, self._dz = like.new_empty(rows, self.d_sae), like.new_empty(rows, self.d_sae)
+        self._product, self._d_pre = like.new_empty(rows, self.d_sae), like.new_empty(rows, self.d_sae)
+        self._chunk = min(rows, max(1, CHUNK // self.d_sae))
+        self._bits = torch.empty(self._chunk, self.d_sae, dtype=torch.int32, device=like.device)
         self._active = torch.empty(rows, self.d_sae, dtype=torch.bool, device=like.device)
         self._error = like.new_empty(batch_size, self.d_out)
         self._d_W_enc, self._d_W_dec = torch.empty_like(weights.W_enc), torch.empty_like(weights.W_dec)
@@ -58,17 +62,16 @@ class ReLUKernel(SparseKernel):
         step = _Step(read, target, self._error[:rows], price.detach(), 2.0 / target.numel())
         sums = _Sums(w.b_enc)
         pairs = []
-        for block in _blocks(rows, len(self._z)):
-            z = torch.mm(read[block], w.W_enc.T, out=self._z[: block.stop - block.start]).add_(w.b_enc)
+        for block in _blocks(rows, len(self._product)):
+            # the bias is left to be added where it is needed
+            product = torch.mm(read[block], w.W_enc.T, out=self._product[: block.stop - block.start])
             if dead is not None and dead_pre is not None:
-                torch.index_select(z, 1, dead, out=dead_pre[block])
-            active = marks(z, 0.0, out=self._active[: len(z)])
-            firings = column_counts(active)
-            if firings.sum() > MANY * z.numel():
-                self._dense(step, block, z.relu_(), sums)
+                torch.add(product[:, dead], w.b_enc[dead], out=dead_pre[block])
+            some = marks(product[: self._chunk], -w.b_enc)
+            if some.sum() > MANY * some.numel():
+                self._dense(step, block, product, sums)
             else:
-                pairs.append(self._sparse(step, block, z, active, sums))
-            sums.firings += firings
+                pairs.append(self._sparse(step, block, product, sums))
         w.W_enc.grad, w.W_dec.grad = self._d_W_enc, self._d_W_dec
         if pairs:
             self._add(step, pairs, sums)
@@ -82,28 +85,34 @@ class ReLUKernel(SparseKernel):
         w.b_dec.grad = step.error.sum(dim=0) * step.factor
         if self.config.center:  # then b_dec is also subtracted from the encoder's input
             w.b_dec.grad -= w.b_enc.grad @ w.W_enc
-        cut = torch.where(sums.cut.isinf(), torch.nan, sums.cut)
-        return Statistics(loss, squared / target.numel(), sums.firings.sum() / rows, sums.firings, cut)
+        return Statistics(loss, squared / target.numel(), sums.firings.sum() / rows, sums.firings.long(), sums.cut)
 
-    def _dense(self, step: _Step, block: slice, z: Tensor, sums: _Sums) -> None:
-        """Add a block's gradients by products of whole matrices; uses `z` up."""
-        W_dec = self.weights.W_dec
-        error = torch.addmm(step.target[block], z, W_dec, beta=-1.0, out=step.error[block])
+    def _dense(self, step: _Step, block: slice, product: Tensor, sums: _Sums) -> None:
+        """Add a block's gradients by products of whole matrices; uses `product` up."""
+        w = self.weights
+        for part in product.split(self._chunk):
+            part.add_(w.b_enc).relu_()
+        z = product
+        error = torch.addmm(step.target[block], z, w.W_dec, beta=-1.0, out=step.error[block])
         d_decoded = error * step.factor
         self._d_W_dec.addmm_(z.T, d_decoded, beta=sums.dense)
-        dz = torch.mm(d_decoded, W_dec.T, out=self._dz[: len(z)])
-        sums.z += z.sum(dim=0)
-        sums.cut = torch.minimum(sums.cut, smallest_positive(z))
-        d_pre = dz.add_(step.price).mul_(z.sign_())
-        sums.d_pre += d_pre.sum(dim=0)
+        d_pre = torch.mm(d_decoded, w.W_dec.T, out=self._d_pre[: len(z)])
+        for part, d_part in zip(z.split(self._chunk), d_pre.split(self._chunk), strict=True):
+            sums.z += part.sum(dim=0)
+            sums.lowest = torch.minimum(sums.lowest, _lowest(part, out=self._bits[: len(part)]))
+            d_part.add_(step.price).mul_(part.sign_())
+            sums.firings += part.sum(dim=0)
+            sums.d_pre += d_part.sum(dim=0)
         self._d_W_enc.addmm_(d_pre.T, step.read[block], beta=sums.dense)
         sums.dense = 1
 
-    def _sparse(self, step: _Step, block: slice, z: Tensor, active: Tensor, sums: _Sums) -> _Pairs:
+    def _sparse(self, step: _Step, block: slice, product: Tensor, sums: _Sums) -> _Pairs:
         """List a block's active pairs, with what the loss asks of each."""
+        active = marks(product, -self.weights.b_enc, out=self._active[: len(product)])
+        sums.firings += column_counts(active)
         found = places(active)
-        row, latent, offsets = rows_and_columns(found, *z.shape)
-        values = z.view(-1).index_select(0, found)
+        row, latent, offsets = rows_and_columns(found, *active.shape)
+        values = product.view(-1).index_select(0, found).add_(self.weights.b_enc.index_select(0, latent))
         with torch.enable_grad():
             decoded = _weighted_sums(self.weights.W_dec, latent, offsets, values.requires_grad_(True))
         error = torch.sub(decoded.detach(), step.target[block], out=step.error[block])
@@ -113,7 +122,7 @@ class ReLUKernel(SparseKernel):
         sums.z.index_add_(0, latent, values)
         sums.d_pre.index_add_(0, latent, d_pre)
         if len(values):
-            sums.cut = torch.minimum(sums.cut, values.amin())
+            sums.lowest = torch.minimum(sums.lowest, _lowest(values))
         return _Pairs(row.add_(block.start), latent, values, d_pre)
 
     def _add(self, step: _Step, pairs: list[_Pairs], sums: _Sums) -> None:
@@ -153,13 +162,23 @@ class _Pairs(NamedTuple):
 
 
 class _Sums:
-    """What is added up over rows: (d_sae,) each, the smallest activation, and whether a block was dense."""
+    """What is gathered over rows: sums, (d_sae,) each, and the smallest activation."""
 
     def __init__(self, like: Tensor):
-        self.z, self.d_pre = torch.zeros_like(like), torch.zeros_like(like)
-        self.firings = torch.zeros_like(like, dtype=torch.int64)
-        self.cut = like.new_full((), torch.inf)
-        self.dense = 0
+        self.z, self.d_pre, self.firings = torch.zeros_like(like), torch.zeros_like(like), torch.zeros_like(like)
+        self.lowest = torch.tensor(WRAP, dtype=torch.int32, device=like.device)
+        self.dense = 0  # 1 once a block was dense
+
+    @property
+    def cut(self) -> Tensor:
+        """The smallest activation, NaN when there is none."""
+        value = (self.lowest - WRAP).view(torch.float32)
+        return torch.where(value > 0, value, torch.nan)
+
+
+def _lowest(z: Tensor, out: Tensor | None = None) -> Tensor:
+    """The least of the bits of `z`, which is nowhere negative, after adding WRAP; WRAP itself if all are 0."""
+    return torch.add(z.view(torch.int32), WRAP, out=out).amin()
 
 
 def _blocks(rows: int, size: int) -> Iterator[slice]:
