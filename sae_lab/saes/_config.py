@@ -16,6 +16,7 @@ definition, dense and differentiable; faster kernels are held to it.
 from __future__ import annotations
 
 import dataclasses
+import numbers
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -78,6 +79,7 @@ class SAEConfig:
             ARCHITECTURES[cls.architecture] = cls
 
     def __post_init__(self) -> None:
+        _check_kinds(self)
         positive_int("d_sae", self.d_sae)
         check_choice("dead", self.dead, ("aux", "resample", "none"))
         check_aux(self.aux_k, self.aux_weight)
@@ -188,6 +190,21 @@ class SAEConfig:
         if strange:
             raise BadInput(f"{cls.__name__} has no option {strange[0]!r}; it has {', '.join(sorted(options))}")
         return cls(**values)
+
+
+def _check_kinds(config: SAEConfig) -> None:
+    """Refuse an option of another kind than it is declared as, and make numbers of NumPy those that files hold."""
+    for field in dataclasses.fields(config):
+        kind, value = str(field.type), getattr(config, field.name)
+        if value is None and "None" in kind:
+            continue
+        if isinstance(value, numbers.Real) and not isinstance(value, int | float):
+            value = int(value) if isinstance(value, numbers.Integral) else float(value)
+            object.__setattr__(config, field.name, value)
+        if kind == "bool" and not isinstance(value, bool):
+            raise BadInput(f"{field.name} must be True or False, not {value!r}")
+        if kind.startswith("float") and (isinstance(value, bool) or not isinstance(value, int | float)):
+            raise BadInput(f"{field.name} must be a number, not {value!r}")
 
 
 def positive_int(name: str, value: Any) -> None:

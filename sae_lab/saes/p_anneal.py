@@ -58,6 +58,8 @@ class PAnneal(Penalised):
         positive_int("updates", self.updates)
         if not 0 < self.p_end <= 1:
             raise BadInput(f"p_end must be above 0 and at most 1, not {self.p_end!r}")
+        if not isinstance(self.anneal, tuple | list):
+            raise BadInput(f"anneal must be two shares of the run, (begin, end), not {self.anneal!r}")
         object.__setattr__(self, "anneal", tuple(self.anneal))  # a file gives a list
         if len(self.anneal) != 2 or not 0 <= self.anneal[0] <= self.anneal[1] <= 1:
             raise BadInput(f"anneal must be two shares of the run in order, such as (0.1, 0.6), not {self.anneal!r}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import numbers
 from dataclasses import dataclass
 from typing import Any
 
@@ -98,9 +99,9 @@ def plan(
         raise BadInput(f"seed must be a whole number of at least 0, not {seed!r}")
     if lr is None:
         lr = default_lr(config.d_sae, steps)
-    if not (0 < lr < math.inf):
+    if not _is_number(lr) or not 0 < lr < math.inf:
         raise BadInput(f"lr must be a positive number, not {lr!r}")
-    if not clip > 0:
+    if not _is_number(clip) or not clip > 0:
         raise BadInput(f"clip must be a positive number, not {clip!r}")
     if schedule not in ("linear", "cosine"):
         raise BadInput(f"schedule must be 'linear' or 'cosine', not {schedule!r}")
@@ -138,11 +139,15 @@ def ramp(step: int, settings: Settings) -> float:
 
 def _share(name: str, value: float | int, steps: int) -> int:
     """Steps from a number of steps (int) or from a share of all of them (float below 1)."""
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, (int, float))
-        or not value >= 0
-        or (isinstance(value, float) and value > 1)
-    ):
+    share = not isinstance(value, numbers.Integral)
+    if not _is_number(value) or not value >= 0 or (share and value > 1):
         raise BadInput(f"{name} must be a number of steps (int) or a share of them (float from 0 to 1), not {value!r}")
-    return min(round(value * steps) if isinstance(value, float) else value, steps)
+    if not share and value > steps:
+        raise BadInput(
+            f"{name}={value:,} steps are more than the run's {steps:,}: give fewer, or a share of them ({name}=0.1)"
+        )
+    return round(float(value) * steps) if share else int(value)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
