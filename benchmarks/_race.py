@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib.metadata
+import importlib.util
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from _rivals import Environments, Worker
+from _rivals import OURS, RIVALS, Environments, Worker
 from torch.nn import functional
 
+COMPILED = ", compiled"  # ends the names of ours where numba runs
 BATCHES = 4  # different ones, read again and again
 
 
@@ -42,13 +45,25 @@ TINY = Size(d_in=64, d_sae=512, k=8, batch=256)
 
 @dataclass(frozen=True)
 class Contestant:
-    """Who takes part: a library, a function of the worker's script, an architecture, and options of the library's."""
+    """Who takes part: a library, a function of the worker's script, what that one is given, and variables."""
 
     name: str
     library: str
     worker: str
     architecture: str = "TopK"
     options: dict[str, Any] = field(default_factory=dict)
+    environment: dict[str, str] = field(default_factory=dict)
+
+
+def both_ways(contestants: Sequence[Contestant]) -> list[Contestant]:
+    """Ours in plain PyTorch, which is what everybody gets, and where numba is installed also compiled."""
+    plain, compiled = ({"SAE_LAB_COMPILED": switch} for switch in "01")
+    ways = []
+    for each in contestants:
+        ways.append(replace(each, environment=plain))
+        if importlib.util.find_spec("numba") is not None:
+            ways.append(replace(each, name=f"{each.name}{COMPILED}", environment=compiled))
+    return ways
 
 
 @dataclass
@@ -74,7 +89,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--steps", type=int, default=1, help="steps in a turn")
     parser.add_argument("--sizes", nargs="+", default=["6144", "24576"], help='numbers of latents, or "tiny"')
-    parser.add_argument("--only", nargs="+", metavar="LIBRARY", help="distributions that take part; else all")
+    parser.add_argument("--only", nargs="*", metavar="LIBRARY", help="rivals that take part; else all of them")
+
+
+def libraries(only: Sequence[str] | None) -> list[str]:
+    """Ours, and what `--only` names."""
+    return [OURS, *(RIVALS if only is None else only)]
 
 
 def sizes(wanted: Sequence[str]) -> list[Size]:
@@ -101,27 +121,26 @@ def race(
     script: str,
     size: Size,
     environments: Environments,
-    *,
-    threads: int,
-    rounds: int,
-    steps: int,
+    options: argparse.Namespace,
 ) -> dict[str, Found]:
     """What each found, by name. A contestant that fails ends the race: a table without it would hide that."""
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         rows = Path(folder) / "rows.npy"
         np.save(rows, stream(size))
-        workers = []
+        workers: list[Worker] = []
+        threads = {name: str(options.threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
         for each in contestants:
             task = {**asdict(size), "rows": str(rows), "architecture": each.architecture, "options": each.options}
-            workers.append(Worker(environments.python(each.library), script, each.worker, task, threads))
+            python, environment = environments.python(each.library), {**threads, **each.environment}
+            workers.append(Worker(python, script, each.worker, task, environment))
             stack.callback(workers[-1].close)
         found = [Found(worker.ready()) for worker in workers]
         for worker in workers:
             worker.turn(2)  # buffers, thread pools, Adam's memory
-        for number in _told(rounds, str(size)):
+        for number in _told(options.rounds, str(size)):
             for place in range(len(workers)):
                 turn = (place + number) % len(workers)  # nobody is always behind the same one
-                found[turn].add(workers[turn].turn(steps), steps)
+                found[turn].add(workers[turn].turn(options.steps), options.steps)
     return {each.name: what for each, what in zip(contestants, found, strict=True)}
 
 
@@ -134,6 +153,9 @@ def _told(rounds: int, title: str) -> Iterator[int]:
 
 def versions(found: dict[str, Found], contestants: Sequence[Contestant]) -> str:
     """Libraries and their versions, each once."""
-    told = {each.library: found[each.name].facts["version"] for each in contestants if each.worker != "product"}
-    torch_versions = {what.facts["torch"] for what in found.values()}
-    return ", ".join([*(f"{name} {version}" for name, version in told.items()), f"torch {', '.join(torch_versions)}"])
+    told: dict[str, str] = {}
+    for each in contestants:
+        told |= {each.library: found[each.name].facts["version"]} if each.worker != "product" else {}
+        told |= {"numba": importlib.metadata.version("numba")} if each.name.endswith(COMPILED) else {}
+    told["torch"] = ", ".join({what.facts["torch"] for what in found.values()})
+    return ", ".join(f"{name} {version}" for name, version in told.items())

@@ -90,13 +90,12 @@ class Worker:
         Its interpreter.
     script, name, task
         The file beside this one that it runs, which of the contestants there it is, and what that one is given.
-    threads
-        Threads of its products.
+    environment
+        Variables of its own.
     """
 
-    def __init__(self, python: str, script: str, name: str, task: dict[str, Any], threads: int):
+    def __init__(self, python: str, script: str, name: str, task: dict[str, Any], environment: dict[str, str]):
         self.name = name
-        limits = {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
         self._said = tempfile.TemporaryFile("w+")  # noqa: SIM115  # closed with the worker
         self._process = subprocess.Popen(
             [python, str(HERE / script), name, json.dumps(task)],
@@ -104,7 +103,7 @@ class Worker:
             stdout=subprocess.PIPE,
             stderr=self._said,
             text=True,
-            env={**os.environ, **QUIET, **limits},
+            env={**os.environ, **QUIET, **environment},
         )
 
     def ready(self) -> dict[str, Any]:

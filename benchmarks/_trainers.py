@@ -37,9 +37,11 @@ def ours(task: Task) -> None:
 
     architecture = getattr(sl, task["architecture"])
     # our modules load on first use, those of the others on import: both before memory is looked at
-    sl.train(architecture(d_sae=8, **({} if task["architecture"] == "ReLU" else {"k": 2})), torch.randn(64, 8), steps=1)
+    options = {} if task["architecture"] == "ReLU" else {"k": task["k"]}
+    toy = architecture(d_sae=2 * task["k"], **options)
+    sl.train(toy, torch.randn(64, 8), steps=1, device="cpu", progress=False)
     turns = Turns(task, facts("sae-lab"))
-    config = architecture(d_sae=task["d_sae"], **({} if task["architecture"] == "ReLU" else {"k": task["k"]}))
+    config = architecture(d_sae=task["d_sae"], **options)
     acts = sl.Activations.from_array(turns.rows.flatten(0, 1))
     acts.batches = lambda *_, **__: iter(turns)  # type: ignore[method-assign]
     sl.train(

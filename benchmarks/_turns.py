@@ -22,8 +22,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-ANSWERS, sys.stdout = sys.stdout, sys.stderr  # what a library prints is no answer
 Task = dict[str, Any]
+answers = sys.stdout
 
 
 class Turns:
@@ -44,6 +44,10 @@ class Turns:
         warm = torch.randn(512, 512)
         for batch in (warm, *self.batches):
             float((batch.T @ batch).sum())  # pages and the thread pool are there before memory is looked at
+        self.start_memory()
+
+    def start_memory(self) -> None:
+        """From now on memory counts, above what is held now."""
         self.base = resident("VmRSS")
         forget_peak()
 
@@ -73,7 +77,7 @@ class Turns:
 
 def tell(facts: dict[str, Any]) -> None:
     """One answer."""
-    print(json.dumps(facts), file=ANSWERS, flush=True)
+    print(json.dumps(facts), file=answers, flush=True)
 
 
 def resident(entry: str) -> float | None:
@@ -92,4 +96,5 @@ def forget_peak() -> None:
 
 def run(contestants: dict[str, Callable[[Task], None]]) -> None:
     """Be the contestant that the command line names, with the task that it gives; see `_rivals.Worker`."""
+    sys.stdout = sys.stderr  # what a library prints is no answer
     contestants[sys.argv[1]](json.loads(sys.argv[2]))

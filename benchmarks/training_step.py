@@ -27,38 +27,35 @@ import statistics
 import _race
 import _report
 import _rivals
-from _race import Contestant, Found, Size
+from _race import COMPILED, Contestant, Found, Size, both_ways
 from _report import paired
 from _rivals import OURS, Environments
 
 NAME = "training_step"
 PRODUCT = "encoder product alone"
+SPARSE = {"use_sparse_activations": True, "rescale_acts_by_decoder_norm": False}
 CONTESTANTS = [
     Contestant(PRODUCT, OURS, "product"),
-    Contestant("sae_lab TopK", OURS, "ours"),
-    Contestant("sae_lab BatchTopK", OURS, "ours", "BatchTopK"),
+    *both_ways([Contestant("sae_lab TopK", OURS, "ours"), Contestant("sae_lab BatchTopK", OURS, "ours", "BatchTopK")]),
     Contestant("sae_lab ReLU + L1", OURS, "ours", "ReLU"),
     Contestant("SAELens TopK", "sae-lens", "saelens"),
-    Contestant(
-        "SAELens TopK, sparse",
-        "sae-lens",
-        "saelens",
-        options={"use_sparse_activations": True, "rescale_acts_by_decoder_norm": False},
-    ),
+    Contestant("SAELens TopK, sparse", "sae-lens", "saelens", options=SPARSE),
     Contestant("SAELens standard (ReLU + L1)", "sae-lens", "saelens", "ReLU"),
     Contestant("sparsify TopK", "eai-sparsify", "sparsify"),
     Contestant("dictionary_learning TopK", "dictionary-learning", "dictionary_learning"),
 ]
-# (what is said, whose time is divided, by whose)
-CLAIMS = [
-    ("rows/s of TopK against SAELens", "SAELens TopK", "sae_lab TopK"),
-    ("... against SAELens, sparse", "SAELens TopK, sparse", "sae_lab TopK"),
-    ("... against sparsify", "sparsify TopK", "sae_lab TopK"),
-    ("... against dictionary_learning", "dictionary_learning TopK", "sae_lab TopK"),
-    ("share of the encoder product alone", PRODUCT, "sae_lab TopK"),
-    ("time of a BatchTopK step against TopK", "sae_lab BatchTopK", "sae_lab TopK"),
-    ("rows/s of ReLU + L1 against SAELens", "SAELens standard (ReLU + L1)", "sae_lab ReLU + L1"),
-]
+
+
+def claims() -> list[tuple[str, str, str]]:
+    """What is said, whose time is divided, and by whose."""
+    said = []
+    rivals = [each.name for each in CONTESTANTS if each.library != OURS and "TopK" in each.name]
+    for way in ("", COMPILED):
+        who, ours = f"TopK{' (compiled)' if way else ''}", f"sae_lab TopK{way}"
+        said += [(f"rows/s of {who} against {rival.replace(' TopK', '')}", rival, ours) for rival in rivals]
+        said.append((f"share of the encoder product, {who}", PRODUCT, ours))
+        said.append((f"time of Batch{who} against {who}", f"sae_lab BatchTopK{way}", ours))
+    return [*said, ("rows/s of ReLU + L1 against SAELens", "SAELens standard (ReLU + L1)", "sae_lab ReLU + L1")]
 
 
 def steps_table(size: Size, found: dict[str, Found]) -> str:
@@ -81,7 +78,7 @@ def extra(peak: float, size: Size) -> float:
 def claims_table(found: dict[Size, dict[str, Found]]) -> str:
     """One line a claim; two columns a size."""
     rows = []
-    for told, over, under in CLAIMS:
+    for told, over, under in claims():
         cells = [
             paired(getattr(of[over], clock), getattr(of[under], clock))
             for of in found.values()
@@ -110,18 +107,9 @@ def main() -> None:
         module.add_options(parser)
     options = parser.parse_args()
     _report.check_page(NAME, options.write)
-    environments = Environments.of(options)
-    contestants = [each for each in CONTESTANTS if each.library in (options.only or [each.library]) + [OURS]]
+    contestants = [each for each in CONTESTANTS if each.library in _race.libraries(options.only)]
     found = {
-        size: _race.race(
-            contestants,
-            "_trainers.py",
-            size,
-            environments,
-            threads=options.threads,
-            rounds=options.rounds,
-            steps=options.steps,
-        )
+        size: _race.race(contestants, "_trainers.py", size, Environments.of(options), options)
         for size in _race.sizes(options.sizes)
     }
     _report.publish(NAME, report(found, contestants, options), options.write)
