@@ -20,9 +20,10 @@ from torch import Tensor
 from sae_lab._errors import BadInput, SaeLabError, Unavailable
 from sae_lab.saes import SAE
 from sae_lab.training._checkpoint import Checkpoint
+from sae_lab.training._finite import bad_row, is_finite
 from sae_lab.training._memory import memory_errors
 from sae_lab.training._settings import Settings, learning_rate
-from sae_lab.training._state import TrainingState, is_finite
+from sae_lab.training._state import TrainingState
 from sae_lab.training._step import Statistics
 
 if TYPE_CHECKING:
@@ -225,8 +226,8 @@ class Loop:
         if is_finite(x):
             return
         raise BadInput(
-            f"{_name_bad_row(self.acts)}; training stopped before step {self.state.step + 1}, and what was learned "
-            f"until then is kept (in the error's .run{', and in the checkpoint' if self.checkpoint else ''}). "
+            f"{bad_row(sample_of(self.acts))}; training stopped before step {self.state.step + 1}, and what was "
+            f"learned until then is kept (in the error's .run{', and in the checkpoint' if self.checkpoint else ''}). "
             f"Drop that row or harvest again"
         )
 
@@ -303,12 +304,3 @@ def batches_of(
     if isinstance(acts, ActivationStream):  # it waits for its model, though not once somebody stopped the run
         return contextlib.closing(acts.batches(size, seed=seed, epochs=None, skip=skip, stopped=stopped))
     return contextlib.closing(acts.batches(size, seed=seed, epochs=None, skip=skip))
-
-
-def _name_bad_row(acts: Activations | ActivationStream) -> str:
-    acts = sample_of(acts)  # a stream looks at its rows itself
-    for begin in range(0, len(acts), 8192):
-        bad = ~torch.isfinite(acts[begin : begin + 8192]).all(dim=1)
-        if bool(bad.any()):
-            return f"row {begin + int(bad.nonzero()[0])} of the activations holds NaN or infinity"
-    return "a batch of the activations held NaN or infinity"

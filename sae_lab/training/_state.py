@@ -24,6 +24,7 @@ from sae_lab.saes import SAE, SAEConfig
 from sae_lab.saes._weights import Batch, Layout, Moment, Weights
 from sae_lab.training import _resample, _threshold, kernels
 from sae_lab.training._dead import DeadLatents
+from sae_lab.training._finite import bad_row, is_finite
 from sae_lab.training._settings import Settings, learning_rate, ramp
 from sae_lab.training._step import Optimiser, Statistics
 from sae_lab.training._threshold import RunningThreshold
@@ -204,16 +205,13 @@ class TrainingState:
         self.step = int(stored["step"])
 
 
-def is_finite(x: Tensor) -> bool:
-    """Whether all numbers in a tensor are finite; hardly any memory is needed where they are."""
-    return bool(torch.isfinite(x.sum())) or bool(torch.isfinite(x).all())
-
-
 def input_scale(acts: Activations) -> Tensor:
     """The factor that makes the mean squared distance of rows from their mean equal to their width.
 
     One number; where sources are joined, one for each column: the factor of its source.
     """
+    if not math.isfinite(acts.mean_sq_norm):
+        raise BadInput(f"{bad_row(acts)}: drop it, or harvest again")
     widths = [source["width"] for source in acts.sources]
     if len(widths) == 1:
         variance = acts.mean_sq_norm - float(acts.mean.double().square().sum())
