@@ -50,7 +50,7 @@ function makeFrontier(runs, looks) {
       label.hidden = true;
       if (!places[i] || !wide) return;
       const [px, py] = [(places[i][0] * wide) / 100, (places[i][1] * high) / 100], long = LETTER * runs[i].name.length;
-      for (const [left, top] of [[px + 9, py - 17], [px + 9, py - 8], [px - long - 9, py - 8], [px - long - 4, py + 4], [px + 9, py + 3]]) {
+      for (const [left, top] of [[px + 9, py - 17], [px + 9, py - 8], [px - long - 9, py - 8], [px - long - 4, py + 4], [px + 9, py + 3], [px - long / 2, py - 24], [px - long / 2, py + 9], [px - long + 10, py - 24], [px - long + 10, py + 9]]) {
         const box = [left, top, left + long, top + 15];
         if (!free(box)) continue;
         taken.push(box);

@@ -19,6 +19,7 @@ function render({ model, el, signal, experimental }) {
   const names = runs.map(({ name }, i) => h("button", { class: "sael-sw-name", type: "button", tabindex: i ? -1 : 0, onclick: () => choose(i) }, keyOf(looks[i]), h("span", {}, name)));
   const legend = h("div", { class: "sael-sw-legend", role: "toolbar", "aria-label": "runs: choose one to make it stand out" }, names);
   legend.hidden = runs.length < 2;
+  box.classList.toggle("sael-sw-many", runs.length > 5);
   box.append(...head.nodes, legend, h("div", { class: "sael-sw-panels" }, strip, frontier.node), table.node);
 
   let curves = runs.map(() => METRICS.map(() => new Float32Array(0))); // by run: steps, then the rows of METRICS
@@ -55,7 +56,7 @@ function render({ model, el, signal, experimental }) {
       setText(charts[i].value, run < 0 ? spanOf(shown.map((each) => each[metric.key]), metric.show) : metric.show(shown[run][metric.key]));
       setText(charts[i].when, at === null ? "" : `at step ${count(at)}`);
     });
-    table.draw(shown, { stoppable: kernel && model.get("stoppable") && !model.get("stop_requested"), asked: model.get("stop_runs") });
+    table.draw(shown, { saved: !kernel, stoppable: kernel && runs.length > 1 && model.get("stoppable") && !model.get("stop_requested"), asked: model.get("stop_runs") });
     frontier.draw(shown, model.get("log_scale"));
     drawFocus();
     const [steps] = curves[longest], place = at === null ? steps.at(-1) : at;

@@ -1,7 +1,7 @@
 // How the runs of a sweep look: a colour, dashes and a shape, so that colour is never alone.
 
 const DASHES = ["", "7 4", "2 4"];
-const RAMP = { light: [0, 0.56], dark: [0.36, 1] }; // the part of viridis that holds 3:1 against the page
+const RAMP = { light: [0, 0.56], dark: [0.4, 1] }; // the part of viridis that holds 3:1 against the page
 
 /** {colour, dash, shape} of run `i`: by a scale where runs differ in one number, else one of eight colours. */
 function lookOf({ rank }, i) {

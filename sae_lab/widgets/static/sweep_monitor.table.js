@@ -2,7 +2,7 @@
 
 const COLUMNS = [{ key: "step", label: "step", show: count }, ...["fvu", "l0", "dead", "loss"].map((key) => METRICS.find((metric) => metric.key === key))];
 
-/** {node, rows, draw(figures, {stoppable, asked}), focus(run)}; `stop(run)` is called by a row's button. */
+/** {node, body, draw(figures, {saved, stoppable, asked}), focus(run)}; `stop(run)` is called by a row's button. */
 function makeTable(runs, columns, looks, stop) {
   const kinds = ["run", ...columns, ...COLUMNS.map(({ label }) => label), "state"];
   const heads = kinds.map((label, i) => h("th", { scope: "col", class: i > 0 && i <= columns.length ? "sael-sw-option" : "" },
@@ -46,12 +46,12 @@ function makeTable(runs, columns, looks, stop) {
     order = now;
     body.append(...order.map((i) => lines[i].row));
   }
-  function draw(shown, { stoppable, asked }) {
+  function draw(shown, { saved, stoppable, asked }) {
     figures = shown;
     lines.forEach(({ cells, shape, word, button, state }, i) => {
       const now = figures[i] ?? {}, [name, path] = STATUS[now.status] ?? [now.status ?? "", STATUS.stopped[1]];
       COLUMNS.forEach(({ key, show }, k) => setText(cells[k], show(now[key])));
-      state.dataset.status = now.status;
+      state.dataset.status = saved && now.status === "running" ? "saved" : now.status;
       shape.setAttribute("d", path);
       setText(word, name);
       button.hidden = !stoppable || now.status !== "running";
