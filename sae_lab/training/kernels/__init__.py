@@ -33,7 +33,7 @@ COMPILED = ("row_topk", "batch_topk")  # selection rules that have a compiled st
 
 def choose(config: SAEConfig, device: torch.device) -> type[Kernel]:
     """The fastest kernel that knows this architecture's selection rule on this device."""
-    if config.selection in cuda.SELECTIONS and cuda.usable(device):
+    if cuda.usable(device, config):
         return cuda.kernel()
     if device.type == "cpu" and config.selection in COMPILED and _compiled.usable():
         from sae_lab.training.kernels.compiled import CompiledKernel

@@ -21,21 +21,52 @@ No GPU was at hand when this was written: no speed is claimed, `benchmarks/gpu_s
 
 from __future__ import annotations
 
+import functools
 import importlib.util
+import warnings
 from typing import TYPE_CHECKING
 
 import torch
+
+from sae_lab.saes import SAEConfig
 
 if TYPE_CHECKING:
     from sae_lab.training._step import Kernel
 
 SELECTIONS = ("row_topk", "batch_topk")
 LARGEST_ROOM = 4096  # candidates that one program holds in registers while it chooses among them
+OLDEST = (8, 0)  # compute capability; Triton supports none before, and they have no bfloat16
 
 
-def usable(device: torch.device) -> bool:
-    """Whether steps on this device can be computed here; loads nothing."""
-    return device.type == "cuda" and importlib.util.find_spec("triton") is not None
+def usable(device: torch.device, config: SAEConfig) -> bool:
+    """Whether steps of this architecture on this device can be computed here."""
+    if device.type != "cuda" or config.selection not in SELECTIONS:
+        return False
+    if min(2 * (config.active or 1), config.d_sae) > LARGEST_ROOM:  # nearly dense: nothing to gain
+        return False
+    return importlib.util.find_spec("triton") is not None and works(device)
+
+
+@functools.cache
+def works(device: torch.device) -> bool:
+    """Whether Triton's programs run on this device; where there is no GPU at all, whoever named one is told later."""
+    if not torch.cuda.is_available():
+        return True
+    if torch.version.hip is not None or torch.cuda.get_device_capability(device) < OLDEST:
+        return False
+    from sae_lab.training.kernels.cuda import _probe
+
+    try:
+        _probe.probe(device)
+    except Exception as error:  # a compiler is missing, a driver too old: many kinds, none of them a reason to stop
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        warnings.warn(
+            f"Triton is installed and does not run on {device} ({reason}): training takes PyTorch's own operations, "
+            f"which give the same results more slowly. Triton needs a C compiler and a driver as new as its CUDA",
+            stacklevel=2,
+        )
+        return False
+    return True
 
 
 def kernel() -> type[Kernel]:
