@@ -14,9 +14,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
+def add_options(parser: argparse.ArgumentParser, *, threads: int = 2) -> None:
     """What every benchmark takes."""
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=threads)
     parser.add_argument(
         "--write", type=Path, metavar="PAGE", help="a Markdown file whose marked part the table replaces"
     )

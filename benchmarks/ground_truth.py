@@ -12,28 +12,27 @@ prints what is complete.
 from __future__ import annotations
 
 import argparse
-import platform
 from pathlib import Path
 
+import _report
 import torch
 
 import sae_lab as sl
 
-BEGIN, END = "<!-- leaderboard: begin -->", "<!-- leaderboard: end -->"
+NAME = "leaderboard"
 
 
 def told(board: sl.synthetic.Leaderboard) -> str:
     """The table and what has to be known to read it."""
     plan = board.plan
     seeds = f"{len(plan['seeds'])} seeds" if len(plan["seeds"]) > 1 else "1 seed"
-    threads = torch.get_num_threads()
-    machine = f"{platform.machine()}, {threads} thread{'s' * (threads > 1)}, {board.seconds / 60:.0f} minutes"
     lines = [
         board.markdown(),
         "",
         f"{board.truth}; {plan['d_sae']:,} latents, wanted L0 {plan['k']}, {plan['steps']:,} steps of "
         f"{plan['batch_size']:,} rows out of {plan['rows']:,}, scored on {plan['evaluation_rows']:,} fresh rows, "
-        f"{seeds}. sae_lab {sl.__version__}, torch {torch.__version__}, {machine}.",
+        f"{seeds}. sae_lab {sl.__version__}, torch {torch.__version__}; {board.seconds / 60:.0f} minutes. "
+        f"{_report.machine(torch.get_num_threads())}",
     ]
     if board.interrupted:
         lines += ["", "Interrupted: later seeds are missing."]
@@ -54,23 +53,16 @@ def main() -> None:
     parser.add_argument("--steps", type=int)
     parser.add_argument("--d-sae", type=int)
     parser.add_argument("--k", type=int)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--write", type=Path, help="a Markdown file whose marked part the table replaces")
+    _report.add_options(parser, threads=1)
     parser.add_argument("--save", type=Path, help="a folder for the leaderboard")
     options = parser.parse_args()
-    page = options.write.read_text() if options.write else f"{BEGIN}{END}"
-    if BEGIN not in page or END not in page:
-        parser.error(f"{options.write} has no line {BEGIN} ... {END}")
+    _report.check_page(NAME, options.write)
     torch.set_num_threads(options.threads)
     size = {"steps": options.steps, "d_sae": options.d_sae, "k": options.k}
     board = sl.synthetic.benchmark(options.truth, arms=options.arms, seeds=options.seeds, **size)
-    text = told(board)
-    print(f"\n{text}")
     if options.save:
         board.save(options.save)
-    if options.write:
-        head, rest = page.split(BEGIN)
-        options.write.write_text(f"{head}{BEGIN}\n\n{text}\n\n{END}{rest.split(END)[1]}")
+    _report.publish(NAME, told(board), options.write)
 
 
 if __name__ == "__main__":

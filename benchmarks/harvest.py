@@ -5,18 +5,22 @@ of the layer and stops the pass there. The other side is `sl.harvest` as a user 
 drops positions, checks, converts to float16, and writes shards with their checksums to disk. Both sides run one
 after the other in each repeat, so that a busy machine slows both; the medians of the pairs' ratios are the figure.
 
-    python benchmarks/harvest.py --tokens 16000 --repeats 5
+    python benchmarks/harvest.py                                          # the demo model, 2 threads: minutes
+    python benchmarks/harvest.py --write docs/performance.md              # ... and put the table into the docs
+    python benchmarks/harvest.py --tokens 500 --repeats 1                 # seconds: shows that it runs
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib.metadata
 import statistics
 import tempfile
 import time
 from pathlib import Path
 
+import _report
 import torch
 
 import sae_lab as sl
@@ -25,6 +29,8 @@ from sae_lab.activations._plan import plan
 from sae_lab.activations._settings import check_settings
 from sae_lab.models._text import pad_right
 
+NAME = "harvest"
+SIDES = {"plain": "plain pass with a hook", "harvest": "sl.harvest"}
 SETTINGS = {"context_length": 256, "packing": "documents", "skip_first": 1, "dtype": "float16", "seed": 0}
 
 
@@ -80,7 +86,10 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=16_000)
     parser.add_argument("--batch-tokens", default="auto", help="tokens in a batch; small ones for a quick look")
     parser.add_argument("--repeats", type=int, default=5)
+    _report.add_options(parser)
     options = parser.parse_args()
+    _report.check_page(NAME, options.write)
+    torch.set_num_threads(options.threads)
     size = options.batch_tokens if options.batch_tokens == "auto" else int(options.batch_tokens)
     settings = {**SETTINGS, "batch_tokens": size}
 
@@ -88,7 +97,6 @@ def main() -> None:
     texts = list(sl.load_corpus("demo", split="train"))
     inputs, rows = same_batches(model, texts, options.tokens, settings)
     layer = model.module.get_submodule(model.site(options.site).path)
-    print(f"{len(inputs)} batches, {rows:,} rows, {torch.get_num_threads()} threads, {model.device}")
 
     with tempfile.TemporaryDirectory() as folder:
 
@@ -107,13 +115,17 @@ def main() -> None:
             order = ["plain", "harvest"] if repeat % 2 else ["harvest", "plain"]
             pairs.append({name: timed(sides[name]) for name in order})
 
-    print(f"{'':10} {'plain':>10} {'harvest':>10} {'ratio':>8}")
-    for index, name in enumerate(("seconds", "processor")):
-        plain = statistics.median(pair["plain"][index] for pair in pairs)
-        harvest = statistics.median(pair["harvest"][index] for pair in pairs)
-        ratio = statistics.median(pair["harvest"][index] / pair["plain"][index] for pair in pairs)
-        print(f"{name:10} {plain:10.3f} {harvest:10.3f} {ratio:8.3f}")
-    print(f"harvest: {rows / statistics.median(pair['harvest'][0] for pair in pairs):,.0f} rows a second")
+    lines = []
+    for name in ("plain", "harvest"):
+        clock, processor = (statistics.median(pair[name][index] for pair in pairs) for index in (0, 1))
+        lines.append([SIDES[name], f"{clock:.2f}", f"{processor:.2f}", f"{rows / clock:,.0f}"])
+        for index in (0, 1):
+            lines[-1].append(_report.paired(*([pair[side][index] for pair in pairs] for side in (name, "plain"))))
+    head = ["a pass", "seconds", "CPU seconds", "rows/s", "time over plain", "CPU time over plain"]
+    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("sae-lab", "torch", "transformers"))
+    job = f"{options.model}, {options.site}: {rows:,} rows in {len(inputs)} batches, {options.repeats} rounds"
+    told = f"{job}. {versions}. {_report.machine(options.threads)}"
+    _report.publish(NAME, f"{_report.table(head, lines)}\n\n{told}", options.write)
 
 
 if __name__ == "__main__":

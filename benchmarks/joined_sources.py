@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import argparse
 import time
-from pathlib import Path
 from typing import NamedTuple
 
+import _report
 import numpy as np
 import torch
 from scipy import stats
@@ -23,7 +23,7 @@ from torch.nn import functional
 
 import sae_lab as sl
 
-BEGIN, END = "<!-- joined: begin -->", "<!-- joined: end -->"
+NAME = "joined"
 D_SAE, K, STEPS, BATCH, ROWS, FRESH, ROUNDS = 512, 7, 1000, 1024, 200_000, 20_000, 31
 
 
@@ -116,13 +116,14 @@ def measure(seeds: int) -> str:
             acts = {name: join(rows) for name in configs}
             acts |= {"TopK": sl.Activations.from_array(rows.rows), "GradientSAE": join_gradient(rows)}
             pace = paces(configs, acts)
-    lines = ["| arm | L0 | FVU | alive | MCC | step time |", "| --- | ---: | ---: | ---: | ---: | ---: |"]
-    for name, values in found.items():
-        cells = [told(values["l0"], 1), *(told(values[key]) for key in ("fvu", "alive", "mcc")), f"{pace[name]:.2f}"]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
-    threads = torch.get_num_threads()
+    lines = [
+        [name, told(values["l0"], 1), *(told(values[key]) for key in ("fvu", "alive", "mcc")), f"{pace[name]:.2f}"]
+        for name, values in found.items()
+    ]
+    table = _report.table(["arm", "L0", "FVU", "alive", "MCC", "step time"], lines)
     facts = f"{D_SAE} latents, k {K}, {STEPS:,} steps of {BATCH:,} rows, {FRESH:,} fresh rows, {seeds} seeds"
-    return "\n".join([*lines, "", f"{truth}; {facts}; torch {torch.__version__}, {threads} thread(s)."])
+    machine = _report.machine(torch.get_num_threads())
+    return f"{table}\n\n{truth}; {facts}; torch {torch.__version__}. {machine}"
 
 
 def join(part: World) -> sl.Activations:
@@ -145,15 +146,11 @@ def main() -> None:
     """Run, print, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--write", type=Path, help="a Markdown file whose marked part the table replaces")
+    _report.add_options(parser, threads=1)
     options = parser.parse_args()
+    _report.check_page(NAME, options.write)
     torch.set_num_threads(options.threads)
-    text = measure(options.seeds)
-    print(text)
-    if options.write:
-        head, rest = options.write.read_text().split(BEGIN)
-        options.write.write_text(f"{head}{BEGIN}\n\n{text}\n\n{END}{rest.split(END)[1]}")
+    _report.publish(NAME, measure(options.seeds), options.write)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
     python benchmarks/profile_latents.py                              # synthetic rows, no model
     python benchmarks/profile_latents.py --model demo                  # the same with the demo model's unembedding
     python benchmarks/profile_latents.py --acts FOLDER --sae FOLDER    # real ones
+    python benchmarks/profile_latents.py --write docs/performance.md   # put the table into the docs
 
 Synthetic rows are sums of 32 of 4608 random directions drawn with Zipf frequencies, in documents of 250 rows; the
 SAE knows these directions, with a threshold that gives an L0 near 32.
@@ -14,12 +15,14 @@ import argparse
 import resource
 import time
 
+import _report
 import numpy as np
 import torch
 
 import sae_lab as sl
 from sae_lab.saes import SAE
 
+NAME = "profile"
 D_IN, VOCAB, DOCUMENT = 576, 49_152, 250
 
 
@@ -66,7 +69,10 @@ def main() -> None:
     parser.add_argument("--acts", help="folder of harvested activations")
     parser.add_argument("--sae", help="folder of a saved SAE, or 'demo'")
     parser.add_argument("--model", help="name of the model that the activations come from")
+    _report.add_options(parser)
     options = parser.parse_args()
+    _report.check_page(NAME, options.write)
+    torch.set_num_threads(options.threads)
 
     model = sl.load_model(options.model) if options.model else None
     if options.acts:
@@ -83,11 +89,13 @@ def main() -> None:
     started, worked = time.perf_counter(), time.process_time()
     profiles = sl.profile(sae, acts, model, progress=False)
     seconds, cpu = time.perf_counter() - started, time.process_time() - worked
-    l0 = float(profiles.density.sum())
-    print(
-        f"{profiles!r}\nL0 {l0:.1f}, {torch.get_num_threads()} threads: {seconds:.1f} s ({cpu:.1f} s of processor time)"
-    )
-    print(f"peak memory {peak_mb():,.0f} MB, {peak_mb() - before:,.0f} MB more than before the call")
+    cells = [f"{len(profiles.density):,}", f"{len(acts):,}", f"{float(profiles.density.sum()):.1f}"]
+    cells += [f"{seconds:.1f}", f"{cpu:.1f}", f"{peak_mb() - before:,.0f}"]
+    table = _report.table(["latents", "rows", "L0", "seconds", "CPU seconds", "memory above (MB)"], [cells])
+    what = "synthetic rows" if not options.acts else "harvested rows"
+    told = f"One run on {what}{f' with the unembedding of {options.model}' if options.model else ''}."
+    told += f" sae-lab {sl.__version__}, torch {torch.__version__}. {_report.machine(options.threads)}"
+    _report.publish(NAME, f"{table}\n\n{told}", options.write)
 
 
 if __name__ == "__main__":
