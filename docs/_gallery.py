@@ -14,8 +14,9 @@ SMALL, LARGE, WIDTHS = 576, 1152, (576, 1152, 2304)  # of the demo SAEs: small o
 TOKEN = " Monday"  # what the latent shown first fires on
 CARRIED = 60  # latents whose details a dashboard of the gallery carries
 CARRIED_BY_EXPLORER = 200
-STEPS = 100  # of the training run that the monitor shows
-FRAGMENTS = ("linked", "curve", "split", "monitor")  # files of the gallery, each with the widgets named in its state
+STEPS = 100  # of the training runs that the monitors show
+SWEEP = (8, 16, 32, 64)  # k of the runs of the sweep
+FRAGMENTS = ("linked", "curve", "split", "monitor", "sweep")  # files of the gallery, each with the widgets named in its state
 
 
 def write_gallery(root: Path, kept: Path, target: Path, explorer: Path) -> None:
@@ -73,6 +74,8 @@ def make() -> dict:
     curve = stitching.curve(metrics=("fvu", "l0"), progress=False)
     chain = sl.stitch_chain(saes, acts, grouping="star", progress=False)
     run = sl.train(sl.BatchTopK(d_sae=SMALL, k=32), acts, steps=STEPS, progress=False)
+    configs = [sl.BatchTopK(d_sae=SMALL, k=k) for k in SWEEP]
+    sweep = sl.train(configs, acts, steps=STEPS, batch_size=1024, progress=False)
 
     linked = [
         sl.MapView(plan, color="cluster", height=520),
@@ -89,6 +92,7 @@ def make() -> dict:
         "curve": [sl.CurveView(curve, profiles=profiles[:2])],
         "split": [sl.SplitView(chain, profiles=profiles)],
         "monitor": [sl.Monitor(run)],
+        "sweep": [sl.SweepMonitor(sweep)],
         "explorer": [explorer],
     }
     return {name: without_scripts(list(widgets)) for name, widgets in made.items()}

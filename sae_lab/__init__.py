@@ -74,6 +74,7 @@ _HOME = {
     "MapView": "widgets",
     "Monitor": "widgets",
     "SplitView": "widgets",
+    "SweepMonitor": "widgets",
     "TreeView": "widgets",
     "link": "widgets",
     "SaeLabError": "_errors",
@@ -134,7 +135,17 @@ if TYPE_CHECKING:
         subject_latents,
     )
     from sae_lab.training import EndToEnd, Sweep, TrainingRun, end_to_end, resume, train
-    from sae_lab.widgets import CurveView, Dashboard, Explorer, MapView, Monitor, SplitView, TreeView, link
+    from sae_lab.widgets import (
+        CurveView,
+        Dashboard,
+        Explorer,
+        MapView,
+        Monitor,
+        SplitView,
+        SweepMonitor,
+        TreeView,
+        link,
+    )
 
 
 def __getattr__(name: str) -> Any:

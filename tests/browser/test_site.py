@@ -32,7 +32,7 @@ def test_the_home_page_shows_a_live_dashboard_above_the_fold(page, site):
 def test_the_gallery_is_alive_and_its_first_three_widgets_are_linked(page, site):
     page.set_viewport_size(VIEW)
     page.goto((site / "gallery.html").as_uri())
-    for name in ("map", "dashboard", "tree", "curve-view", "split-view", "monitor"):
+    for name in ("map", "dashboard", "tree", "curve-view", "split-view", "monitor", "sweep"):
         page.locator(f".gallery-widget .sael-{name}").first.wait_for()
     dashboard = page.locator(".gallery-widget .sael-dashboard")
     dashboard.locator(".sael-d-row").nth(3).click()

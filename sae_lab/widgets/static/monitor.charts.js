@@ -26,7 +26,7 @@ function makeChart(metric) {
 
 /** Draw the runs' curves, [{steps, values}], over 0 to `last`; return the height of a value, from 0 (top) to 100. */
 function drawChart(chart, metric, runs, last, log) {
-  const all = runs.length === 1 ? runs[0].values : Float32Array.from(runs.flatMap(({ values }) => [...values]));
+  const all = runs.map(({ values }) => values);
   const { low, high, ticks } = log ? logScale(all) : linearScale(all, metric.zero);
   const place = log ? Math.log10 : (v) => v;
   const y = (v) => 100 - (100 * (place(v) - place(low))) / (place(high) - place(low));
@@ -57,14 +57,18 @@ function pathOf(steps, values, x, y, log) {
   return path;
 }
 
-/** Range and ticks of a linear axis. Unless `whole`, a short high spike may leave the box, so that the rest can be read. */
-function linearScale(values, zero, whole = false) {
-  const sorted = values.filter(Number.isFinite).sort();
-  if (!sorted.length) return { low: 0, high: 1, ticks: [0, 1] };
-  const most = sorted[Math.floor(0.98 * (sorted.length - 1))], top = sorted.at(-1);
-  const flat = sorted[0] > 0.9 * top ? 1.1 : 1; // a level line is not drawn on the box's edge
-  const max = flat * (!whole && top > 1.5 * most && most > 0 ? 1.2 * most : top);
-  const min = zero ? Math.min(0, sorted[0]) : sorted[0];
+/** Range and ticks of a linear axis over the values of several runs. Unless `whole`, a short high spike of a run may
+ *  leave the box, so that the rest can be read. */
+function linearScale(runs, zero, whole = false) {
+  const found = runs.map((values) => values.filter(Number.isFinite).sort()).filter((sorted) => sorted.length);
+  if (!found.length) return { low: 0, high: 1, ticks: [0, 1] };
+  const least = Math.min(...found.map((sorted) => sorted[0]));
+  const most = Math.max(...found.map((sorted) => {
+    const usual = sorted[Math.floor(0.98 * (sorted.length - 1))], top = sorted.at(-1);
+    return !whole && top > 1.5 * usual && usual > 0 ? 1.2 * usual : top;
+  }));
+  const max = (least > 0.9 * most ? 1.1 : 1) * most; // a level line is not drawn on the box's edge
+  const min = zero ? Math.min(0, least) : least;
   const step = niceStep((max - min || Math.abs(max) || 1) / 2);
   const low = Math.floor(min / step) * step, high = Math.max(Math.ceil(max / step - 1e-9) * step, low + step);
   const ticks = [];
@@ -73,8 +77,8 @@ function linearScale(values, zero, whole = false) {
 }
 
 /** Range and ticks of a logarithmic axis over the positive values: whole decades, or 1-2-5 within a short range. */
-function logScale(values) {
-  const found = values.filter((v) => v > 0 && Number.isFinite(v)).sort();
+function logScale(runs) {
+  const found = Float64Array.from(runs.flatMap((values) => [...values])).filter((v) => v > 0 && Number.isFinite(v)).sort();
   if (!found.length) return { low: 0.1, high: 1, ticks: [0.1, 1] };
   const positive = found.filter((v) => v >= found.at(-1) * 1e-6); // what lies deeper leaves the box
   const steps = [];

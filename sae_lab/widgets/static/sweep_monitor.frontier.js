@@ -23,7 +23,7 @@ function makeFrontier(runs, looks) {
     const seen = points.map(({ l0, fvu }) => known(l0) && known(fvu) && (!log || fvu > 0));
     const of = (key) => Float64Array.from(points.filter((_, i) => seen[i]).map((point) => point[key]));
     const across = of("l0").every((v) => v > 0), [l0s, fvus] = [of("l0"), of("fvu")];
-    const xs = across ? logScale(l0s) : linearScale(l0s, false, true), ys = log ? logScale(fvus) : linearScale(fvus, false, true);
+    const xs = across ? logScale([l0s]) : linearScale([l0s], false, true), ys = log ? logScale([fvus]) : linearScale([fvus], false, true);
     const share = (scale, log, v) => (log ? Math.log(v / scale.low) / Math.log(scale.high / scale.low) : (v - scale.low) / (scale.high - scale.low));
     const x = (v) => 100 * share(xs, across, v), y = (v) => 100 - 100 * share(ys, log, v);
     grid.setAttribute("d", l0s.length ? ys.ticks.map((t) => `M0 ${y(t).toFixed(2)}H100`).join("") + xs.ticks.map((t) => `M${x(t).toFixed(2)} 0V100`).join("") : "");
