@@ -16,7 +16,8 @@ CARRIED = 60  # latents whose details a dashboard of the gallery carries
 CARRIED_BY_EXPLORER = 200
 STEPS = 100  # of the training runs that the monitors show
 SWEEP = (8, 16, 32, 64)  # k of the runs of the sweep
-FRAGMENTS = ("linked", "curve", "split", "monitor", "sweep")  # files of the gallery, each with the widgets named in its state
+# files of the gallery, each with the widgets named in its state
+FRAGMENTS = ("linked", "curve", "split", "monitor", "sweep")
 
 
 def write_gallery(root: Path, kept: Path, target: Path, explorer: Path) -> None:
