@@ -193,7 +193,8 @@ class Played(GraphKernel):
 
         def replay():
             for name, value in vars(CudaKernel.advance(self, held.batch, held.dead)).items():
-                getattr(seen, name).copy_(value)
+                if value is not None:
+                    getattr(seen, name).copy_(value)
             self.events.append("play")
 
         made.replay = replay
@@ -237,7 +238,7 @@ def unrecorded() -> dict:
         warnings.simplefilter("always")
         for _ in range(3):
             made.step(torch.ones(ROWS, D_IN), lr=1e-3)
-    return {"events": made.events, "told": [str(one.message) for one in told], "steps": made._done}
+    return {"events": made.events, "told": [str(one.message) for one in told], "steps": int(made._done)}
 
 
 class Asked(TorchDispatchMode):

@@ -14,6 +14,7 @@ import torch
 
 import sae_lab as sl
 from sae_lab.training import kernels
+from sae_lab.training._dead import REFRESH, DeadLatents
 from sae_lab.training.kernels import ReferenceKernel, SparseKernel, cuda
 
 HERE = Path(__file__).parent
@@ -183,6 +184,31 @@ def test_the_plain_step_is_taken_on_a_gpu_on_which_triton_does_not_run(monkeypat
     with pytest.warns(UserWarning, match=r"does not run on cuda:3 \(Failed to find C compiler\): training takes"):
         assert kernels.choose(config, gpu) is SparseKernel
     cuda.works.cache_clear()
+
+
+def test_dead_latents_on_a_gpu_are_those_of_one_refresh_before():
+    device, generator = torch.device("cpu"), torch.Generator().manual_seed(0)
+    soon, late = (DeadLatents(12, 40, device, late=late) for late in (False, True))
+    before, lists = [], []
+    for step in range(1, 10 * REFRESH):
+        fired = torch.rand(12, generator=generator) < torch.linspace(0, 0.5, 12)
+        for dead in (soon, late):
+            dead.saw(fired, 4, step)
+        before += [soon.indices.tolist()] if step % REFRESH == 0 else []
+        assert late.indices.tolist() == (before[-2] if len(before) > 1 else [])
+        lists.append(tuple(late.indices.tolist()))
+        if step == 45:  # a run that is resumed here goes on alike, and one that was started on a CPU goes on
+            assert set(soon.arrays()) == {"silent", "dead"}
+            stored = {name: tensor.clone() for name, tensor in late.arrays().items()}
+            late = DeadLatents(12, 40, device, late=True)
+            late.restore(stored)
+            other = DeadLatents(12, 40, device, late=True)
+            other.restore(soon.arrays())
+            assert other.indices.tolist() == soon.indices.tolist()
+    assert len(set(lists)) > 4, "the lists hardly changed, so the comparison says nothing"
+    late.renew()
+    late.saw(torch.zeros(12, dtype=torch.bool), 4, REFRESH)
+    assert late.indices.tolist() == [], "a list from before a renewal was used after it"
 
 
 def test_training_on_a_cpu_does_not_load_triton():

@@ -110,9 +110,9 @@ class GraphKernel(CudaKernel):
         if held.graph is None or held.seen is None:
             held.taken += 1
             return self.advance(held.batch, held.dead)
+        self.count_changes()
         held.graph.replay()
-        seen = held.seen  # what the next step overwrites
-        return Statistics(**{field.name: getattr(seen, field.name).clone() for field in dataclasses.fields(seen)})
+        return _copied(held.seen)  # which the next step overwrites
 
     def _record(self, held: Held) -> None:
         """Record a step without taking it; where that fails, steps go on as they were."""
@@ -139,3 +139,8 @@ class GraphKernel(CudaKernel):
         ):
             seen = self.advance(held.batch, held.dead)
         return graph, seen
+
+
+def _copied(seen: Statistics) -> Statistics:
+    each = {field.name: getattr(seen, field.name) for field in dataclasses.fields(seen)}
+    return Statistics(**{name: value.clone() if isinstance(value, Tensor) else value for name, value in each.items()})

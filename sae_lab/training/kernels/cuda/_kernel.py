@@ -17,6 +17,7 @@ from typing import ClassVar, NamedTuple
 import torch
 import triton
 from torch import Tensor
+from torch.autograd.graph import increment_version
 
 from sae_lab.saes import SAEConfig
 from sae_lab.training._step import Batch, Kernel, Moment, Optimiser, Statistics, Weights
@@ -84,11 +85,11 @@ class CudaKernel(Kernel):
         self._firings = torch.empty(self.d_sae, dtype=torch.int64, device=like.device)
         self._cuts = torch.empty(self.d_sae, dtype=torch.int32, device=like.device)
         self._factors = like.new_ones(3)  # see _adam
-        self._done = 0
+        self._done = torch.zeros(())  # on the CPU: the host works out what depends on it
         for _, tensor in weights.items():
             tensor.grad = torch.zeros_like(tensor)
             self.adam.state[tensor] = {
-                "step": torch.zeros((), device=like.device),
+                "step": self._done,
                 "exp_avg": torch.zeros_like(tensor),
                 "exp_avg_sq": torch.zeros_like(tensor),
             }
@@ -105,18 +106,27 @@ class CudaKernel(Kernel):
 
     def prepare(self, lr: float) -> None:
         """What the host does before a step: numbers that change from step to step, which no recording may hold."""
-        beta1, beta2 = self.config.betas
-        self._factors[1].fill_(lr / (1 - beta1 ** (self._done + 1)))
-        self._factors[2].fill_(math.sqrt(1 - beta2 ** (self._done + 1)))
+        (beta1, beta2), number = self.config.betas, int(self._done) + 1
+        self._factors[1].fill_(lr / (1 - beta1**number))
+        self._factors[2].fill_(math.sqrt(1 - beta2**number))
         self._copy()
 
     def _copy(self) -> None:
         """Copy the matrices anew where others changed them: at the start, by resampling, from a checkpoint."""
-        versions = self.weights.W_enc._version, self.weights.W_dec._version
-        if self.low and self._copied != versions:
+        if self.low and self._copied != self._versions():
             self._low_W_enc.copy_(self.weights.W_enc)
             self._low_W_dec.copy_(self.weights.W_dec)
-            self._copied = versions
+            self._copied = self._versions()
+
+    def _versions(self) -> tuple[int, int]:
+        return self.weights.W_enc._version, self.weights.W_dec._version
+
+    def count_changes(self) -> None:
+        """Count what an update changes as torch counts changes of its own: by them others see that a step has begun."""
+        for _, tensor in self.weights.items():
+            for changed in (tensor, self.adam.state[tensor]["exp_avg"], self.adam.state[tensor]["exp_avg_sq"]):
+                increment_version(changed)
+        self._copied = self._versions()  # the update writes the copies too
 
     def padded(self, dead: Tensor | None) -> Tensor | None:
         """Numbers of dead latents, with d_sae in the places that fill up to a power of two."""
@@ -131,6 +141,7 @@ class CudaKernel(Kernel):
     def advance(self, batch: Batch, dead: Tensor | None) -> Statistics:
         """All that the device does in a step; may be recorded. `dead` as `padded` gives it."""
         seen = self._gradients(batch, dead)
+        self.count_changes()
         self._update()
         return seen
 
@@ -144,6 +155,7 @@ class CudaKernel(Kernel):
     def update(self, lr: float) -> None:
         """See `Kernel.update`; for the gradients that `gradients` has just set, whose length it has kept."""
         self.prepare(lr)
+        self.count_changes()
         self._update()
         self._done += 1
 
@@ -240,11 +252,7 @@ class CudaKernel(Kernel):
 
     def moments(self) -> dict[str, Tensor]:
         """Adam's memory by name, for checkpoints; none before the first step, as with other kernels."""
-        if not self._done:
-            return EMPTY.copy()
-        for state in self.adam.state.values():
-            state["step"].fill_(self._done)
-        return super().moments()
+        return super().moments() if self._done else EMPTY.copy()
 
     def set_moments(self, moments: dict[str, Tensor]) -> None:
         """Put back what `moments` gave, into the buffers that steps use."""
@@ -252,4 +260,3 @@ class CudaKernel(Kernel):
             for key, value in self.adam.state[tensor].items():
                 if (stored := moments.get(f"adam.{name}.{key}")) is not None:
                     value.copy_(stored)
-                    self._done = int(stored) if key == "step" else self._done
