@@ -28,6 +28,7 @@ from sae_lab.training._finite import bad_row, is_finite
 from sae_lab.training._settings import Settings, learning_rate, ramp
 from sae_lab.training._step import Optimiser, Statistics
 from sae_lab.training._threshold import RunningThreshold
+from sae_lab.training._upload import Upload
 
 if TYPE_CHECKING:
     from sae_lab.activations import Activations
@@ -64,6 +65,7 @@ class TrainingState:
         self.dead = DeadLatents(config.d_sae, settings.dead_window, device)
         self.threshold = RunningThreshold(device, config.d_sae if config.calibration == "latent" else None)
         self.calibrated: Tensor | None = None
+        self._upload = Upload(device)
         self._before: dict[str, int] | None = None  # what a step that is not at its end has found
 
     @property
@@ -100,7 +102,7 @@ class TrainingState:
 
     def batch(self, x: Tensor) -> Batch:
         """Raw rows in training units, taken apart."""
-        rows = x.to(self.device, torch.float32) * self.scale
+        rows = self._upload(x) * self.scale
         layout = self.layout
         if self.config.center and layout.input == layout.target == slice(0, rows.shape[1]):
             return Batch(rows, rows, widths=self.widths)
@@ -177,7 +179,7 @@ class TrainingState:
     def arrays(self) -> dict[str, np.ndarray]:
         """Everything as named arrays, for a checkpoint."""
         tensors = {**self.weights.everything(), **self.kernel.moments()}
-        tensors |= {"silent": self.dead.silent, "dead": self.dead.indices}
+        tensors |= self.dead.arrays()
         tensors |= {"threshold.value": self.threshold.value, "threshold.count": self.threshold.count}
         tensors["step"] = torch.tensor(self.step)
         tensors |= {"units.scale": self.scale, "units.shift": self.shift}
@@ -200,7 +202,7 @@ class TrainingState:
         if missing:
             raise CorruptFile(f"the checkpoint {where} has no {missing[0]!r}: use an older copy, or train anew")
         self.kernel.set_moments({name: tensor for name, tensor in stored.items() if name.startswith("adam.")})
-        self.dead.indices = stored["dead"]
+        self.dead.restore(stored)
         self.threshold.value, self.threshold.count = stored["threshold.value"], stored["threshold.count"]
         self.step = int(stored["step"])
 
