@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import types
+import warnings
 
 import pytest
 import torch
@@ -122,3 +123,34 @@ def test_a_package_that_is_missing_is_said_before_training(monkeypatch):
         TensorBoard()
     with pytest.raises(Unavailable, match="pip install wandb"):
         WandB()
+
+
+def test_the_real_tensorboard_reads_back_what_was_logged(rows, tmp_path):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    sweep = sl.train([CONFIG, sl.TopK(d_sae=32, k=4)], rows, **OPTIONS, loggers=[TensorBoard(tmp_path)])
+    folders = sorted(tmp_path.iterdir())
+    assert len(folders) == 2
+    for run, folder in zip(sweep, folders, strict=True):
+        events = EventAccumulator(str(folder))
+        events.Reload()
+        for name in ("loss", "fvu", "l0", "dead", "lr"):
+            read = [(event.step, event.value) for event in events.Scalars(name)]
+            assert [step for step, _ in read] == run.history["step"].tolist()
+            assert [value for _, value in read] == pytest.approx(run.history[name].tolist(), rel=1e-6)
+
+
+def test_the_real_wandb_keeps_what_was_logged(rows, tmp_path, monkeypatch):
+    pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    logger = WandB("mine", mode="offline", dir=str(tmp_path))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)  # a logger that fails is left out with a warning
+        sweep = sl.train([CONFIG, sl.TopK(d_sae=32, k=4)], rows, **OPTIONS, loggers=[logger])
+    files = sorted(tmp_path.rglob("run-*.wandb"))
+    assert len(files) == len(sweep) == 2
+    for file in files:
+        kept = file.read_bytes()
+        assert kept.count(b"rows_per_second") >= 6, "each line of history"
+        assert b'"finished"' in kept
