@@ -39,6 +39,11 @@ function drawChart(chart, metric, runs, last, log) {
   return y;
 }
 
+/** The step at the right end of the charts: the last one to do while training goes on, then the last one done. */
+function endOf(model, steps) {
+  return Math.max((model.get("status") === "running" && model.get("now").steps) || 0, steps.at(-1) ?? 0, 1);
+}
+
 /** Where a key leads among `n` places, from the place `from`: an index, -1 for none, undefined for other keys. */
 function keyStep(key, from, n) {
   const page = Math.max(1, Math.round(n / 10));

@@ -39,7 +39,7 @@ function render({ model, el, signal, experimental }) {
   function drawCurves() {
     const flat = numbers(Float32Array, model.get("curves")), n = flat.length / (METRICS.length + 1);
     curves = Array.from({ length: METRICS.length + 1 }, (_, row) => flat.subarray(row * n, (row + 1) * n));
-    const last = Math.max(model.get("now").steps ?? 0, curves[0].at(-1) ?? 0, 1);
+    const last = endOf(model, curves[0]);
     METRICS.forEach((metric, i) => drawChart(charts[i], metric, [{ steps: curves[0], values: curves[metric.row] }], last, model.get("log_scale")));
     if (at >= n) at = -1;
     drawRule();
@@ -47,7 +47,7 @@ function render({ model, el, signal, experimental }) {
   }
 
   function drawRule() {
-    const steps = curves[0], last = Math.max(model.get("now").steps ?? 0, steps.at(-1) ?? 0, 1);
+    const steps = curves[0], last = endOf(model, steps);
     for (const chart of charts) {
       chart.rule.hidden = at < 0;
       if (at >= 0) chart.rule.style.left = `${(100 * steps[at]) / last}%`;
@@ -72,7 +72,7 @@ function render({ model, el, signal, experimental }) {
   strip.addEventListener("pointermove", (event) => {
     const plot = event.target.closest(".sael-monitor-plot"), steps = curves[0];
     if (!plot || !steps.length) return moveTo(-1);
-    const frame = plot.getBoundingClientRect(), last = Math.max(model.get("now").steps ?? 0, steps.at(-1));
+    const frame = plot.getBoundingClientRect(), last = endOf(model, steps);
     moveTo(nearest(steps, ((event.clientX - frame.left) / frame.width) * last));
   });
   strip.addEventListener("pointerleave", () => moveTo(-1));
@@ -86,7 +86,7 @@ function render({ model, el, signal, experimental }) {
   details.addEventListener("toggle", drawTable);
 
   listen(model, HEAD_TRAITS, framed(drawState), signal);
-  listen(model, ["curves", "log_scale"], framed(drawCurves), signal);
+  listen(model, ["curves", "log_scale", "status"], framed(drawCurves), signal);
   drawCurves();
   drawState();
 }

@@ -32,7 +32,7 @@ function render({ model, el, signal, experimental }) {
     model.save_changes();
   }
   const focused = () => (over >= 0 ? over : runs.length === 1 ? 0 : model.get("highlighted") ?? -1);
-  const lastStep = () => Math.max(model.get("now").steps ?? 0, curves[longest][0].at(-1) ?? 0, 1);
+  const lastStep = () => endOf(model, curves[longest][0]);
 
   function drawState() {
     const figures = model.get("figures"), failed = figures.filter(({ status }) => status === "failed").length;
@@ -175,7 +175,7 @@ function render({ model, el, signal, experimental }) {
   sizes.observe(frontier.plot);
   signal?.addEventListener("abort", () => sizes.disconnect());
   listen(model, [...HEAD_TRAITS, "figures", "highlighted", "stop_runs"], framed(drawState), signal);
-  listen(model, ["curves", "log_scale"], framed(drawCurves), signal);
+  listen(model, ["curves", "log_scale", "status"], framed(drawCurves), signal);
   drawCurves();
   drawState();
 }
