@@ -1,11 +1,14 @@
 """How fast a training step is on a GPU: against a dense step, against sparsify, and against the encoder's product.
 
-    python benchmarks/gpu_step.py [--rounds 9] [--steps 20] [--sparsify PYTHON] [--rehearse]
+    python benchmarks/gpu_step.py [--rounds 9] [--steps 20] [--environments DIR] [--pip OPTIONS] [--rehearse]
+
+Prints first whether the step on this GPU gives what dense autograd gives, and the same bits twice (`_gpu_checks.py`),
+and times nothing where it does not.
 
 Two contestants at a time are on the GPU and take turns, `steps` steps each, so ratios are paired; the first is always
 our TopK step in bfloat16 with float32 masters. "dense step" is written as one would write it first: dense codes,
 dense decoder, `backward()` under bfloat16 autocast, fused Adam, projection, clipping, unit norms. sparsify runs in an
-environment of its own, made under build/rivals unless an interpreter that has it is named.
+environment of its own, made on the first run (`_rivals.py`).
 
 No GPU was at hand when this was written, so no table of it is published: who has one is asked to run it.
 `--rehearse` runs the script itself on a CPU, at a toy size and without Triton; its figures mean nothing.
@@ -16,6 +19,7 @@ from __future__ import annotations
 import argparse
 import gc
 import importlib.metadata
+import importlib.util
 import platform
 import statistics
 import subprocess
@@ -24,28 +28,23 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import _gpu_checks
+import _rivals
 import torch
+from _gpu_checks import initial
 from torch import Tensor
 from torch.nn import functional
 
 import sae_lab as sl
 from sae_lab.saes import SAEConfig
 from sae_lab.training import kernels
-from sae_lab.training._step import Optimiser, Weights
+from sae_lab.training._step import Optimiser
 
 SIZES = [(4096, 768, 24576, 32), (8192, 1024, 65536, 64), (16384, 2304, 65536, 64)]
 TOY = [(64, 16, 128, 4)]
-SPARSIFY = "eai-sparsify==1.3.3"
+SPARSIFY = "eai-sparsify"
 HERE = Path(__file__).parent
 Turn = Callable[[int], float]  # takes so many steps, gives their seconds
-
-
-def initial(d_in: int, d_sae: int, device: torch.device) -> Weights:
-    """Tied weights of unit norm, as training starts."""
-    generator = torch.Generator(device).manual_seed(1)
-    W_dec = functional.normalize(torch.randn(d_sae, d_in, generator=generator, device=device), dim=1)
-    biases = torch.zeros(d_sae, device=device), torch.zeros(d_in, device=device)
-    return Weights(W_enc=0.5 * W_dec, W_dec=W_dec, b_enc=biases[0], b_dec=biases[1])
 
 
 def timed(step: Callable[[], object], device: torch.device) -> Turn:
@@ -142,18 +141,6 @@ class Sparsify:
         return line
 
 
-def sparsify_python() -> str:
-    """An interpreter with sparsify and the torch of this one; installed if it is not there."""
-    folder = HERE.parent / "build" / "rivals" / "sparsify"
-    python = folder / "bin" / "python"
-    if not python.exists():
-        print(f"Installing {SPARSIFY} into {folder}", flush=True)
-        subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
-        version = torch.__version__.partition("+")[0]
-        subprocess.run([str(python), "-m", "pip", "install", "-q", f"torch=={version}", SPARSIFY], check=True)
-    return str(python)
-
-
 def duel(name: str, first: Turn, second: Turn, rounds: int, steps: int) -> str:
     """Let both take turns; one line of the table."""
     for turn in (first, second):
@@ -204,19 +191,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--sparsify", metavar="PYTHON", help="an interpreter that has sparsify")
+    _rivals.add_options(parser)
     parser.add_argument("--rehearse", action="store_true", help="on a CPU, at a toy size: measures nothing")
     options = parser.parse_args()
     if not torch.cuda.is_available() and not options.rehearse:
         sys.exit("gpu_step.py measures on a CUDA GPU, and PyTorch sees none here: run it on a machine that has one")
     device = torch.device("cpu" if options.rehearse else "cuda")
-    if device.type == "cuda" and not kernels.cuda.usable(device):
-        sys.exit("Triton is not installed, so our step would be the plain one: pip install 'sae-lab[cuda]'")
+    sizes = TOY if options.rehearse else SIZES
+    if device.type == "cuda" and not kernels.cuda.usable(device, sl.TopK(d_sae=sizes[0][2], k=sizes[0][3])):
+        sys.exit("our step would be the plain one: Triton is missing (pip install 'sae-lab[cuda]'), or see the warning")
     where = torch.cuda.get_device_name() if device.type == "cuda" else "a rehearsal on a CPU"
-    triton = importlib.metadata.version("triton") if kernels.cuda.usable(torch.device("cuda")) else "none"
-    print(f"{where}, {platform.machine()}; torch {torch.__version__}, triton {triton}, {SPARSIFY}")
-    python = options.sparsify or sparsify_python()
-    for size in TOY if options.rehearse else SIZES:
+    triton = importlib.metadata.version("triton") if importlib.util.find_spec("triton") else "none"
+    versions = f"torch {torch.__version__}, triton {triton}, sparsify {_rivals.RIVALS[SPARSIFY]}"
+    print(f"{where}, {platform.machine()}; {versions}\n", flush=True)
+    try:
+        for line in _gpu_checks.check(device, sizes[0] if options.rehearse else _gpu_checks.SMALL, sizes[0]):
+            print(line, flush=True)
+    except _gpu_checks.Wrong as error:
+        sys.exit(f"the step is wrong on this device, so nothing is timed: {error}")
+    python = _rivals.Environments.of(options).python(SPARSIFY)
+    for size in sizes:
         report(size, device, python, options.rounds, options.steps)
 
 

@@ -18,6 +18,7 @@ from sae_lab.training._dead import REFRESH, DeadLatents
 from sae_lab.training.kernels import ReferenceKernel, SparseKernel, cuda
 
 HERE = Path(__file__).parent
+BENCHMARKS = HERE.parent / "benchmarks"
 TRITON = importlib.util.find_spec("triton") is not None
 needs_triton = pytest.mark.skipif(not TRITON, reason="Triton comes for Linux on x86-64 alone")
 
@@ -215,3 +216,37 @@ def test_training_on_a_cpu_does_not_load_triton():
     code = "import sys, sae_lab as sl, sae_lab.training.kernels as k; print('triton' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=HERE.parent, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_the_gpu_benchmark_ends_at_once_where_there_is_no_gpu():
+    if torch.cuda.is_available():
+        pytest.skip("there is one")
+    command = [sys.executable, str(BENCHMARKS / "gpu_step.py")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.strip().endswith("PyTorch sees none here: run it on a machine that has one")
+
+
+def test_the_gpu_benchmark_finds_steps_that_are_wrong(monkeypatch):
+    spec = importlib.util.spec_from_file_location("_gpu_checks", BENCHMARKS / "_gpu_checks.py")
+    checks = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(checks)
+    size, cpu, config = (24, 6, 32, 3), torch.device("cpu"), sl.TopK(d_sae=32, k=3)
+
+    class Biased(SparseKernel):
+        def step(self, batch, *, lr, moment=None, dead=None):
+            return super().step(batch, lr=1.1 * lr, moment=moment, dead=dead)
+
+    class Unsteady(SparseKernel):
+        def step(self, batch, *, lr, moment=None, dead=None):
+            self.weights.b_dec += 1e-7 * torch.rand(())
+            return super().step(batch, lr=lr, moment=moment, dead=dead)
+
+    assert len(list(checks.check(cpu, size, size))) == 4
+    monkeypatch.setattr(checks.kernels, "choose", lambda config, device: Biased)
+    with pytest.raises(checks.Wrong, match="of parameters differ from dense autograd's"):
+        checks.against_autograd(config, size, cpu)
+    monkeypatch.setattr(checks.kernels, "choose", lambda config, device: Unsteady)
+    with pytest.raises(checks.Wrong, match="came out otherwise when the same steps were taken again"):
+        checks.same_bits(config, size, cpu)
