@@ -76,7 +76,7 @@ def make() -> dict:
     chain = sl.stitch_chain(saes, acts, grouping="star", progress=False)
     run = sl.train(sl.BatchTopK(d_sae=SMALL, k=32), acts, steps=STEPS, progress=False)
     configs = [sl.BatchTopK(d_sae=SMALL, k=k) for k in SWEEP]
-    sweep = sl.train(configs, acts, steps=STEPS, batch_size=1024, progress=False)
+    sweep = sl.train(configs, acts, steps=STEPS, batch_size=512, progress=False)
 
     linked = [
         sl.MapView(plan, color="cluster", height=520),
