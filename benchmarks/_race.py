@@ -19,6 +19,7 @@ from _rivals import OURS, RIVALS, Environments, Worker
 from torch.nn import functional
 
 COMPILED = ", compiled"  # ends the names of ours where numba runs
+CLOCKS = {"wall": "time", "cpu": "CPU time"}
 BATCHES = 4  # different ones, read again and again
 
 
@@ -55,14 +56,12 @@ class Contestant:
     environment: dict[str, str] = field(default_factory=dict)
 
 
-def both_ways(contestants: Sequence[Contestant]) -> list[Contestant]:
+def both_ways(each: Contestant) -> list[Contestant]:
     """Ours in plain PyTorch, which is what everybody gets, and where numba is installed also compiled."""
     plain, compiled = ({"SAE_LAB_COMPILED": switch} for switch in "01")
-    ways = []
-    for each in contestants:
-        ways.append(replace(each, environment=plain))
-        if importlib.util.find_spec("numba") is not None:
-            ways.append(replace(each, name=f"{each.name}{COMPILED}", environment=compiled))
+    ways = [replace(each, environment=plain)]
+    if importlib.util.find_spec("numba") is not None:
+        ways.append(replace(each, name=f"{each.name}{COMPILED}", environment=compiled))
     return ways
 
 
@@ -88,6 +87,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """What every race takes."""
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--steps", type=int, default=1, help="steps in a turn")
+    parser.add_argument(
+        "--by", choices=["wall", "cpu"], default="wall", help="which clock ratios are of; cpu if others work here"
+    )
     parser.add_argument("--sizes", nargs="+", default=["6144", "24576"], help='numbers of latents, or "tiny"')
     parser.add_argument("--only", nargs="*", metavar="LIBRARY", help="rivals that take part; else all of them")
 
@@ -156,6 +158,8 @@ def versions(found: dict[str, Found], contestants: Sequence[Contestant]) -> str:
     told: dict[str, str] = {}
     for each in contestants:
         told |= {each.library: found[each.name].facts["version"]} if each.worker != "product" else {}
-        told |= {"numba": importlib.metadata.version("numba")} if each.name.endswith(COMPILED) else {}
+        told |= (
+            {"numba": importlib.metadata.version("numba")} if each.environment.get("SAE_LAB_COMPILED") == "1" else {}
+        )
     told["torch"] = ", ".join({what.facts["torch"] for what in found.values()})
     return ", ".join(f"{name} {version}" for name, version in told.items())

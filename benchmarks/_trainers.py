@@ -39,7 +39,7 @@ def ours(task: Task) -> None:
     # our modules load on first use, those of the others on import: both before memory is looked at
     options = {} if task["architecture"] == "ReLU" else {"k": task["k"]}
     toy = architecture(d_sae=2 * task["k"], **options)
-    sl.train(toy, torch.randn(64, 8), steps=1, device="cpu", progress=False)
+    sl.train(toy, torch.randn(64, task["d_in"]), steps=1, device="cpu", progress=False, **task["options"])
     turns = Turns(task, facts("sae-lab"))
     config = architecture(d_sae=task["d_sae"], **options)
     acts = sl.Activations.from_array(turns.rows.flatten(0, 1))

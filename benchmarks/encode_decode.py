@@ -42,11 +42,11 @@ def contestants(libraries: list[str]) -> list[Contestant]:
         for name, library, worker, sparse in CODERS:
             each = Contestant(name.format(part), library, worker, options={"part": part, "sparse": sparse})
             if library in libraries:
-                found += both_ways([each]) if library == OURS else [each]
+                found += both_ways(each) if library == OURS else [each]
     return found
 
 
-def size_table(size: Size, found: dict[str, Found]) -> str:
+def size_table(size: Size, found: dict[str, Found], by: str) -> str:
     """One line a contestant; ratios against our sparse way."""
     rows = []
     for name, what in found.items():
@@ -54,9 +54,9 @@ def size_table(size: Size, found: dict[str, Found]) -> str:
         ours = found[f"sae_lab {part}_sparse"]
         wall, cpu = statistics.median(what.wall), statistics.median(what.cpu)
         rows.append([name, f"{1e3 * wall:,.2f}", f"{1e3 * cpu:,.2f}", f"{size.batch / wall:,.0f}"])
-        rows[-1] += [paired(what.wall, ours.wall), paired(what.cpu, ours.cpu)]
+        rows[-1].append(paired(getattr(what, by), getattr(ours, by)))
         rows[-1].append("" if what.peak is None or name == PRODUCT else f"{what.peak:,.0f}")
-    head = ["a batch", "ms", "CPU ms", "rows/s", "time over our sparse", "CPU time over ours", "memory (MB)"]
+    head = ["a batch", "ms", "CPU ms", "rows/s", f"{_race.CLOCKS[by]} over our sparse", "memory (MB)"]
     return _report.table(head, rows)
 
 
@@ -70,7 +70,7 @@ def main() -> None:
     racers, parts = contestants(_race.libraries(options.only)), []
     for size in _race.sizes(options.sizes):
         found = _race.race(racers, "_coders.py", size, Environments.of(options), options)
-        parts += [f"{size}:", size_table(size, found)]
+        parts += [f"{size}:", size_table(size, found, options.by)]
     job = f"TopK with k {size.k}, d_in {size.d_in}, batches of {size.batch:,}, float32; {options.rounds} rounds. "
     machine = _report.machine(options.threads, found[PRODUCT].facts["capability"])
     parts.append(f"{job}{_race.versions(found, racers)}. {machine}")

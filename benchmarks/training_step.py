@@ -14,6 +14,9 @@ What a library has that is faster than its defaults, and computes the same, gets
 activations, which on a CPU needs its rescaling by decoder norms switched off. sparsify has but one way on a CPU,
 dictionary_learning too.
 
+Of ours there are up to three: plain PyTorch, which everybody gets; the extra with compiled loops, where numba is
+installed; and with it the 8-bit encoder that users may ask for, where the processor is up to it.
+
 Ratios are medians of the ratios of neighbouring turns, with quartiles. Memory is the most that a process holds in RAM
 from the first line of building the trainer on, above what it held before (libraries loaded, rows read), without the
 parameters and Adam's two moments: gradients, codes, buffers, copies. ReLU is as dense as training starts, for both.
@@ -27,35 +30,48 @@ import statistics
 import _race
 import _report
 import _rivals
+import torch
 from _race import COMPILED, Contestant, Found, Size, both_ways
 from _report import paired
 from _rivals import OURS, Environments
 
+import sae_lab as sl
+from sae_lab._errors import BadInput
+from sae_lab.training import kernels
+
 NAME = "training_step"
 PRODUCT = "encoder product alone"
+INT8 = ", int8"  # ends the name of ours with the 8-bit encoder
 SPARSE = {"use_sparse_activations": True, "rescale_acts_by_decoder_norm": False}
-CONTESTANTS = [
-    Contestant(PRODUCT, OURS, "product"),
-    *both_ways([Contestant("sae_lab TopK", OURS, "ours"), Contestant("sae_lab BatchTopK", OURS, "ours", "BatchTopK")]),
-    Contestant("sae_lab ReLU + L1", OURS, "ours", "ReLU"),
-    Contestant("SAELens TopK", "sae-lens", "saelens"),
-    Contestant("SAELens TopK, sparse", "sae-lens", "saelens", options=SPARSE),
-    Contestant("SAELens standard (ReLU + L1)", "sae-lens", "saelens", "ReLU"),
-    Contestant("sparsify TopK", "eai-sparsify", "sparsify"),
-    Contestant("dictionary_learning TopK", "dictionary-learning", "dictionary_learning"),
-]
+RIVALS = {
+    "SAELens": Contestant("SAELens TopK", "sae-lens", "saelens"),
+    "SAELens, sparse": Contestant("SAELens TopK, sparse", "sae-lens", "saelens", options=SPARSE),
+    "sparsify": Contestant("sparsify TopK", "eai-sparsify", "sparsify"),
+    "dictionary_learning": Contestant("dictionary_learning TopK", "dictionary-learning", "dictionary_learning"),
+}
+STANDARD = Contestant("SAELens standard (ReLU + L1)", "sae-lens", "saelens", "ReLU")
+WAYS = {"": "PyTorch", COMPILED: "compiled", INT8: "int8"}
 
 
-def claims() -> list[tuple[str, str, str]]:
-    """What is said, whose time is divided, and by whose."""
-    said = []
-    rivals = [each.name for each in CONTESTANTS if each.library != OURS and "TopK" in each.name]
-    for way in ("", COMPILED):
-        who, ours = f"TopK{' (compiled)' if way else ''}", f"sae_lab TopK{way}"
-        said += [(f"rows/s of {who} against {rival.replace(' TopK', '')}", rival, ours) for rival in rivals]
-        said.append((f"share of the encoder product, {who}", PRODUCT, ours))
-        said.append((f"time of Batch{who} against {who}", f"sae_lab BatchTopK{way}", ours))
-    return [*said, ("rows/s of ReLU + L1 against SAELens", "SAELens standard (ReLU + L1)", "sae_lab ReLU + L1")]
+def int8() -> list[Contestant]:
+    """Ours with the 8-bit encoder, on processors that have the instructions for it."""
+    try:
+        kernels.choose(sl.TopK(d_sae=64, k=1), torch.device("cpu"), "int8")
+    except (BadInput, TypeError):
+        return []
+    return [Contestant(f"sae_lab TopK{INT8}", OURS, "ours", "TopK", {"encoder": "int8"}, {"SAE_LAB_COMPILED": "1"})]
+
+
+def contestants(libraries: list[str]) -> list[Contestant]:
+    """All that these libraries have."""
+    ours = [
+        Contestant(PRODUCT, OURS, "product"),
+        *both_ways(Contestant("sae_lab TopK", OURS, "ours")),
+        *int8(),
+        *both_ways(Contestant("sae_lab BatchTopK", OURS, "ours", "BatchTopK")),
+        *both_ways(Contestant("sae_lab ReLU + L1", OURS, "ours", "ReLU")),
+    ]
+    return [each for each in [*ours, *RIVALS.values(), STANDARD] if each.library in libraries]
 
 
 def steps_table(size: Size, found: dict[str, Found]) -> str:
@@ -64,40 +80,47 @@ def steps_table(size: Size, found: dict[str, Found]) -> str:
     limit, rows = statistics.median(found[PRODUCT].wall), []
     for name, what in found.items():
         wall, cpu = statistics.median(what.wall), statistics.median(what.cpu)
-        memory = "" if what.peak is None or name == PRODUCT else f"{extra(what.peak, size):,.0f}"
         rows.append([name, f"{1e3 * wall:,.1f}", f"{1e3 * cpu:,.1f}", f"{size.batch / wall:,.0f}"])
-        rows[-1] += [f"{limit / wall:.0%}", memory]
+        rows[-1] += [f"{limit / wall:.0%}", "" if name == PRODUCT else memory(what, size)]
     return _report.table(head, rows)
 
 
-def extra(peak: float, size: Size) -> float:
-    """Without parameters and two moments, of four bytes each."""
-    return peak - 3 * 4 * size.parameters / 2**20
+def memory(what: Found, size: Size) -> str:
+    """The peak without parameters and two moments, of four bytes each."""
+    return "" if what.peak is None else f"{what.peak - 3 * 4 * size.parameters / 2**20:,.0f}"
 
 
-def claims_table(found: dict[Size, dict[str, Found]]) -> str:
-    """One line a claim; two columns a size."""
-    rows = []
-    for told, over, under in claims():
-        cells = [
-            paired(getattr(of[over], clock), getattr(of[under], clock))
-            for of in found.values()
-            if over in of and under in of
-            for clock in ("wall", "cpu")
-        ]
-        rows += [[told, *cells]] if cells else []
-    return _report.table(["ratio", *(f"{size}{what}" for size in found for what in ("", ", by CPU time"))], rows)
+def claims_table(found: dict[Size, dict[str, Found]], by: str) -> str:
+    """One line a claim, one column for each size and way of ours."""
+    claims = [(f"rows/s of TopK against {who}", each.name, "sae_lab TopK") for who, each in RIVALS.items()]
+    claims.append(("rows/s of ReLU + L1 against SAELens", STANDARD.name, "sae_lab ReLU + L1"))
+    claims.append(("time of BatchTopK against TopK", "sae_lab BatchTopK", "sae_lab TopK"))
+    claims.append(("share of the encoder product that TopK reaches", PRODUCT, "sae_lab TopK"))
+    columns = [(size, of, way) for size, of in found.items() for way in WAYS if f"sae_lab TopK{way}" in of]
+    lines = []
+    for said, over, under in claims:
+        cells = []
+        for _, of, way in columns:
+            who = over + way if over.startswith("sae_lab") else over
+            both = who in of and under + way in of
+            cells.append(paired(getattr(of[who], by), getattr(of[under + way], by)) if both else "")
+        lines += [[said, *cells]] if any(cells) else []
+    extras = [memory(of[f"sae_lab TopK{way}"], size) for size, of, way in columns]
+    lines.append(["memory of TopK above parameters and moments (MB)", *extras])
+    return _report.table(
+        [f"ratios of {_race.CLOCKS[by]}", *(f"{size.d_sae:,}, {WAYS[way]}" for size, _, way in columns)], lines
+    )
 
 
-def report(found: dict[Size, dict[str, Found]], contestants: list[Contestant], options: argparse.Namespace) -> str:
+def report(found: dict[Size, dict[str, Found]], racers: list[Contestant], options: argparse.Namespace) -> str:
     """All tables, and how they came about."""
     size, last = list(found.items())[-1]
-    parts = [claims_table(found)]
+    parts = [claims_table(found, options.by)]
     for size, of in found.items():
         parts += [f"{size}:", steps_table(size, of)]
     job = f"TopK with k {size.k}, d_in {size.d_in}, batches of {size.batch:,}, float32, Adam; {options.rounds} rounds. "
     machine = _report.machine(options.threads, last[PRODUCT].facts["capability"])
-    return "\n\n".join([*parts, f"{job}{_race.versions(last, contestants)}. {machine}"])
+    return "\n\n".join([*parts, f"{job}{_race.versions(last, racers)}. {machine}"])
 
 
 def main() -> None:
@@ -107,12 +130,12 @@ def main() -> None:
         module.add_options(parser)
     options = parser.parse_args()
     _report.check_page(NAME, options.write)
-    contestants = [each for each in CONTESTANTS if each.library in _race.libraries(options.only)]
+    racers = contestants(_race.libraries(options.only))
     found = {
-        size: _race.race(contestants, "_trainers.py", size, Environments.of(options), options)
+        size: _race.race(racers, "_trainers.py", size, Environments.of(options), options)
         for size in _race.sizes(options.sizes)
     }
-    _report.publish(NAME, report(found, contestants, options), options.write)
+    _report.publish(NAME, report(found, racers, options), options.write)
 
 
 if __name__ == "__main__":
