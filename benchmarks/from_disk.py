@@ -35,7 +35,7 @@ import torch
 import sae_lab as sl
 from sae_lab.activations import _gather
 from sae_lab.activations._corpus import CorpusState
-from sae_lab.activations._manifest import installed_versions
+from sae_lab.activations._manifest import installed_versions, read_manifest, write_manifest
 from sae_lab.activations._plan import Batch, TokenSequence
 from sae_lab.activations._rows import provenance
 from sae_lab.activations._writer import SHARD_ROWS, ShardWriter
@@ -43,11 +43,12 @@ from sae_lab.training._settings import plan
 from sae_lab.training._state import TrainingState
 
 LARGE = 20.0  # GB
+DISTINCT = 16  # shards
 SIDES = ("memory", "disk")
 
 
 def make_store(folder: Path, gb: float, d_in: int) -> None:
-    """Write random rows as harvest would."""
+    """Write random rows as harvest would; beyond the first shards, copies of those."""
     settings = {"skip_first": 0, "dtype": "float16"}
     corpus = CorpusState(1, "", True)
     header = {"model": "random", "site": "none", "d_in": d_in, "settings": settings, "corpus_name": None}
@@ -58,11 +59,23 @@ def make_store(folder: Path, gb: float, d_in: int) -> None:
     )
     rng = np.random.default_rng(0)
     some = torch.from_numpy(rng.standard_normal((SHARD_ROWS, d_in), dtype=np.float32)).half()
-    for number in range(max(1, round(gb * 1e9 / (2 * d_in * SHARD_ROWS)))):
+    shards = max(1, round(gb * 1e9 / (2 * d_in * SHARD_ROWS)))
+    for number in range(min(shards, DISTINCT)):
         sequence = TokenSequence([0] * SHARD_ROWS, 0)
         batch = Batch([sequence], number, number * SHARD_ROWS, SHARD_ROWS, corpus, 0)
         writer.add(some.roll(number, dims=1), provenance(batch, 0, frozenset()), 10.0, corpus)
     writer.finish(None, corpus)
+    manifest = read_manifest(folder)
+    for number in range(DISTINCT, shards):
+        entry = manifest["shards"][number % DISTINCT]
+        path = folder / f"activations-{number:05d}.safetensors"
+        shutil.copyfile(folder / entry["file"], path)
+        with path.open("rb") as file:
+            os.fsync(file.fileno())  # what is not on the disk yet cannot be thrown out of memory
+        manifest["shards"].append({**entry, "file": path.name})
+        manifest["rows"] += entry["rows"]
+        manifest["sequences"] += entry["sequences"]
+    write_manifest(folder, manifest)
 
 
 def evict(folder: Path) -> None:
