@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import hashlib
 import json
 import os
@@ -23,6 +24,7 @@ import numpy as np
 
 from sae_lab._errors import BadInput, CorruptFile, Unavailable
 
+BY_THE_SYSTEM = {".DS_Store", "desktop.ini", "Thumbs.db"}  # put into folders unasked
 PICKLE_SUFFIXES = {".pt", ".pth", ".pkl", ".pickle", ".bin", ".ckpt", ".joblib"}
 
 
@@ -71,9 +73,15 @@ def atomic_file(path: Path | str) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def atomic_folder(path: Path | str) -> Iterator[Path]:
-    """Yield an empty folder beside `path`; it takes the place of `path` when the block ends without error."""
+def atomic_folder(path: Path | str, *, cache: bool = False) -> Iterator[Path]:
+    """Yield an empty folder beside `path`; it takes the place of `path` when the block ends without error.
+
+    What is at `path` is replaced only where all of its files would be there again under their names, whatever numbers
+    these hold: an earlier result of the same kind. Anything else is refused, and stays; not in a `cache` of ours.
+    """
     path = Path(path)
+    if path.exists() and not path.is_dir():
+        raise BadInput(f"{path} is a file: give a folder, new or empty")
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
@@ -82,6 +90,8 @@ def atomic_folder(path: Path | str) -> Iterator[Path]:
         try:
             yield temporary
             if path.exists():
+                if not cache:
+                    _refuse_others(path, temporary)
                 path.replace(replaced)
             temporary.replace(path)
         finally:
@@ -89,6 +99,28 @@ def atomic_folder(path: Path | str) -> Iterator[Path]:
                 replaced.replace(path)
             shutil.rmtree(temporary, ignore_errors=True)
             shutil.rmtree(replaced, ignore_errors=True)
+
+
+def _refuse_others(path: Path, new: Path) -> None:
+    """Raise `BadInput` where a folder holds files that are none of those that would replace them."""
+
+    def names(folder: Path) -> dict[str, str]:
+        files = [str(file.relative_to(folder)) for file in folder.rglob("*") if not file.is_dir()]
+        return {re.sub(r"\d+", "0", name): name for name in files if Path(name).name not in BY_THE_SYSTEM}
+
+    there, ours = names(path), names(new)
+    if others := sorted(there[name] for name in there.keys() - ours.keys()):
+        more = f" and {len(others) - 3} more" if len(others) > 3 else ""
+        raise BadInput(
+            f"{path} holds something else ({', '.join(others[:3])}{more}), which would be lost: give a new or an empty "
+            f"folder, or remove that"
+        )
+
+
+def cut_off(path: Path) -> str:
+    """What to say of a folder that is missing because a process was killed while it replaced it; else nothing."""
+    left = next(path.parent.glob(f".{glob.escape(path.name)}.*.old"), None) if path.parent.is_dir() else None
+    return f" (a save was cut off just here: what it was to replace lies in {left}, to be renamed)" if left else ""
 
 
 def sha256(path: Path | str) -> str:
@@ -171,6 +203,9 @@ def refuse_pickle(path: Path | str) -> Path:
 def save_bundle(path: Path | str, kind: str, meta: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Path:
     """Save a result as a folder of `result.json` and `arrays.safetensors`, atomically."""
     path = Path(path)
+    there = read_json(path / "result.json").get("kind") if (path / "result.json").is_file() else kind
+    if there != kind:
+        raise BadInput(f"{path} holds a saved {there}, which a {kind} is not to replace: choose another folder")
     with atomic_folder(path) as folder:
         write_arrays(folder / "arrays.safetensors", arrays)
         write_json(
@@ -183,7 +218,7 @@ def load_bundle(path: Path | str, kind: str) -> tuple[dict[str, Any], dict[str, 
     """Load what `save_bundle` saved, checked: (meta, arrays)."""
     path = Path(path)
     if not path.is_dir():
-        raise BadInput(f"no saved {kind} at {path}: give the folder that .save() wrote")
+        raise BadInput(f"no saved {kind} at {path}{cut_off(path)}: give the folder that .save() wrote")
     meta = read_json(path / "result.json", f"saved {kind}")
     if meta.get("kind") != kind:
         raise BadInput(f"{path} holds a saved {meta.get('kind')}, not a {kind}")

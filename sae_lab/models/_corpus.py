@@ -149,7 +149,7 @@ def _prepare(folder: Path, progress: bool) -> dict[str, list[str]]:
                 f"the demo corpus came out with other texts than expected ({split}: sha256 {digest[:12]}..., not "
                 f"{DIGESTS[split][:12]}...): please report this with the version of Python"
             )
-    with atomic_folder(folder) as target:
+    with atomic_folder(folder, cache=True) as target:
         for split, documents in splits.items():
             write_json(target / f"{split}.json", {"documents": documents})
     if wheel is not None:

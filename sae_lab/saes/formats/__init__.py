@@ -22,7 +22,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from sae_lab._errors import BadInput, nearest
-from sae_lab._files import read_json
+from sae_lab._files import cut_off, read_json
 
 if TYPE_CHECKING:
     from sae_lab.saes._sae import SAE
@@ -72,7 +72,7 @@ def detect(path: Path | str) -> str:
     """
     path = Path(path)
     if not path.exists():
-        raise BadInput(f"no saved SAE at {path}: there is no such file or folder")
+        raise BadInput(f"no saved SAE at {path}{cut_off(path)}: there is no such file or folder")
     for name in FORMATS:
         if module(name).recognises(path):
             return name
@@ -113,7 +113,7 @@ def _refuse_damaged(path: Path) -> None:
 def read(path: Path | str, format: str = "auto", **options: Any) -> SAE:
     """Read the SAE at `path`; options that are None are left out, others must be known to the layout."""
     if not Path(path).exists():
-        raise BadInput(f"no saved SAE at {path}: give the folder or file that holds its weights")
+        raise BadInput(f"no saved SAE at {path}{cut_off(Path(path))}: give the folder or file that holds its weights")
     name = detect(path) if format == "auto" else format
     load = module(name).load
     given = {key: value for key, value in options.items() if value is not None}

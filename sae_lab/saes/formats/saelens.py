@@ -13,6 +13,8 @@ The layout was read in SAELens 6.54's public code [C].
 
 from __future__ import annotations
 
+import json
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -99,6 +101,7 @@ def save(sae: SAE, path: Path, *, dtype: str = "float32") -> Path:
     elif architecture not in ("standard", "transcoder", "skip_transcoder"):
         arrays["threshold"] = parts["threshold"].numpy()
     cfg["metadata"] = _saelens_cfg.peer_facts(sae)
+    _warn_of_another(path, sae)
     with atomic_folder(path) as folder:
         write_arrays(folder / WEIGHTS, arrays)
         own = {"schema": 1, "architecture": sae.architecture, "config": sae.config.to_dict() if sae.config else None}
@@ -106,6 +109,19 @@ def save(sae: SAE, path: Path, *, dtype: str = "float32") -> Path:
         cfg["sae_lab"] = own
         write_json(folder / CONFIG, cfg)
     return path
+
+
+def _warn_of_another(path: Path, sae: SAE) -> None:
+    """Say so where an SAE of another model, site or config is about to be replaced; the same one made anew is usual."""
+    there = peek_json(path / CONFIG).get("sae_lab")
+    if not isinstance(there, dict):
+        return
+    config = json.loads(json.dumps(sae.config.to_dict() if sae.config else None))  # as it would be read
+    known = {name: sae.metadata.get(name) for name in ("model", "site")}
+    held = {name: (there.get("metadata") or {}).get(name) for name in known}
+    if held != known or there.get("config") != config:
+        place = " ".join(filter(None, (there.get("architecture"), held["site"], held["model"])))
+        warnings.warn(f"the SAE at {path} is another one ({place}), and is replaced now", stacklevel=6)
 
 
 def load(path: Path, *, input_scale: float | None = None) -> SAE:
