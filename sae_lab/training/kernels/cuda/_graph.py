@@ -119,8 +119,8 @@ class GraphKernel(CudaKernel):
         try:
             held.graph, held.seen = self._capture(held)
         except RuntimeError as error:
-            held.graph = held.seen = None
             self.records = False
+            self._held.clear()  # memory may be what was missing
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             warnings.warn(
                 f"a training step could not be recorded as a CUDA graph ({reason}): the results are the same, but "
