@@ -16,9 +16,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from itertools import pairwise
-from typing import Any, TypeVar
-
-Function = TypeVar("Function", bound=Callable[..., Any])
+from typing import Any
 
 # sums may be reordered and multiplications fused; NaN and infinity keep their meaning
 FAST_MATH = {"reassoc", "contract", "arcp", "nsz"}
@@ -34,7 +32,7 @@ def _installed() -> bool:
     return importlib.util.find_spec("numba") is not None
 
 
-def jit(function: Function) -> Function:
+def jit(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile on first use, without the interpreter's lock, and keep the machine code for the next process."""
     import numba
 

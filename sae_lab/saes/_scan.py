@@ -21,7 +21,7 @@ SINGLE = np.float32
 
 def groups(n: int, k: int) -> int:
     """How many groups to divide n columns into, when k of them are wanted: enough that few groups hold two."""
-    return max(n // 32, min(n, 4 * k), 1)
+    return max(n // 32, min(n, 12 * k), 1)
 
 
 def above(pre: Tensor, bias: np.ndarray, floor: float, groups: int, first: int) -> tuple[Tensor, Tensor]:
@@ -78,35 +78,39 @@ def lower_bound(x, k):
 
 
 @jit
-def group_maxima(row, bias, best, groups):
-    """Maxima over groups of columns of `row + bias`; the columns that are left over are groups of their own."""
-    size = len(row) // groups
-    whole = size * groups
-    best[groups:] = row[whole:] + bias[whole:]
-    best[:groups] = row[:groups] + bias[:groups]
-    for member in range(1, size):
-        entries = row[member * groups : (member + 1) * groups]
-        biases = bias[member * groups : (member + 1) * groups]
-        for g in range(groups):
+def group_maxima(row, bias, best):
+    """Maxima over groups of columns of `row + bias`."""
+    groups = len(best)
+    best[:] = -np.inf
+    for begin in range(0, len(row), groups):
+        own = slice(begin, min(begin + groups, len(row)))
+        entries, biases = row[own], bias[own]
+        for g in range(len(entries)):
             best[g] = max(entries[g] + biases[g], best[g])
 
 
 @jit
-def reaching(row, bias, best, groups, cut, values, columns):
-    """Entries of `row + bias` that are at least `cut`, and their columns; returns how many."""
-    whole = (len(row) // groups) * groups
-    found = 0
+def groups_reaching(best, cut, hits):
+    """Numbers of the groups whose maximum is at least `cut`, into `hits`, which has one place more; returns how many.
+
+    Written always and counted only if it holds: a branch would be guessed wrong at every hit.
+    """
+    count = 0
     for g in range(len(best)):
-        if best[g] >= cut:
-            if g >= groups:
-                values[found], columns[found] = best[g], whole + g - groups
-                found += 1
-                continue
-            for column in range(g, whole, groups):
-                value = row[column] + bias[column]
-                if value >= cut:
-                    values[found], columns[found] = value, column
-                    found += 1
+        hits[count] = g
+        count += np.int64(best[g] >= cut)
+    return count
+
+
+@jit
+def reaching(row, bias, best, cut, hits, values, columns):
+    """Entries of `row + bias` that are at least `cut`, and their columns; returns how many."""
+    found = 0
+    for hit in range(groups_reaching(best, cut, hits)):
+        for column in range(hits[hit], len(row), len(best)):
+            value = row[column] + bias[column]
+            values[found], columns[found] = value, column
+            found += np.int64(value >= cut)
     return found
 
 
@@ -144,12 +148,12 @@ def keep_largest(found, columns, count, k, values, latents):
 def largest_of_rows(pre, bias, k, groups, values, latents, begin, end):
     """The k largest entries of each row of `pre` (rows, n) plus `bias` (n,), and their columns: (rows, k) each."""
     n = pre.shape[1]
-    best = np.empty(groups + n % groups, SINGLE)
-    found, columns = np.empty(n, SINGLE), np.empty(n, np.int64)
+    best, hits = np.empty(groups, SINGLE), np.empty(groups + 1, np.int64)
+    found, columns = np.empty(n + 1, SINGLE), np.empty(n + 1, np.int64)
     for r in range(begin, end):
-        group_maxima(pre[r], bias, best, groups)
+        group_maxima(pre[r], bias, best)
         cut = lower_bound(best, k)
-        count = reaching(pre[r], bias, best, groups, cut, found, columns)
+        count = reaching(pre[r], bias, best, cut, hits, found, columns)
         keep_largest(found, columns, count, k, values[r], latents[r])
 
 
@@ -157,17 +161,16 @@ def largest_of_rows(pre, bias, k, groups, values, latents, begin, end):
 def above_in_rows(pre, bias, floor, groups, first, begin, end):
     """Entries of `pre` (rows, n) plus `bias` above `floor`; values and places (first + row) * n + column."""
     n = pre.shape[1]
-    best = np.empty(groups + n % groups, SINGLE)
-    columns = np.empty(n, np.int64)
+    best, hits, columns = np.empty(groups, SINGLE), np.empty(groups + 1, np.int64), np.empty(n + 1, np.int64)
     values, places = np.empty(16 * n, SINGLE), np.empty(16 * n, np.int64)
     found = 0
     least = np.nextafter(SINGLE(floor), SINGLE(np.inf))
     for r in range(begin, end):
-        if found + n > len(values):
+        if found + n >= len(values):
             values = np.concatenate((values, np.empty(len(values), SINGLE)))
             places = np.concatenate((places, np.empty(len(places), np.int64)))
-        group_maxima(pre[r], bias, best, groups)
-        more = reaching(pre[r], bias, best, groups, least, values[found:], columns)
+        group_maxima(pre[r], bias, best)
+        more = reaching(pre[r], bias, best, least, hits, values[found:], columns)
         for i in range(more):
             places[found + i] = (first + r) * n + columns[i]
         found += more

@@ -18,11 +18,11 @@ def frame(lines: list[dict[str, Any]]) -> pd.DataFrame:
 
     Columns: step; tokens (rows seen); loss and fvu of that batch; l0, its mean number of active latents; dead,
     the share of latents that have not fired within the window; lr; rows_per_second since the line before;
-    seconds since the start.
+    seconds since the start. With `encoder="int8"` also recall, see `train`.
     """
     import pandas as pd
 
-    return pd.DataFrame(lines, columns=list(COLUMNS))
+    return pd.DataFrame(lines, columns=[*COLUMNS, *(["recall"] if any("recall" in line for line in lines) else [])])
 
 
 def plot(lines: list[dict[str, Any]], title: str) -> go.Figure:

@@ -247,6 +247,8 @@ class Loop:
             "rows_per_second": rate,
             "seconds": self._seconds(),
         }
+        if seen.recall is not None:
+            self.latest["recall"] = float(seen.recall)
 
     def _check_weights(self) -> None:
         """A step whose loss was fine may have spoiled the weights."""

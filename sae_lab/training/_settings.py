@@ -45,6 +45,8 @@ class Settings:
     """Largest norm of the whole gradient."""
     log_every: int
     """Steps between lines of the history."""
+    encoder: str = "float32"
+    """How latents are selected: from the float32 product, or from candidates of one in "int8"."""
 
     def to_dict(self) -> dict[str, Any]:
         """The settings as plain values."""
@@ -77,6 +79,7 @@ def plan(
     seed: int,
     dead_window: int | None,
     clip: float,
+    encoder: str = "float32",
 ) -> Settings:
     """Check the wishes of `train` and turn them into settings for `rows` rows of data."""
     positive_int("batch_size", batch_size)
@@ -103,6 +106,8 @@ def plan(
         raise BadInput(f"lr must be a positive number, not {lr!r}")
     if not _is_number(clip) or not clip > 0:
         raise BadInput(f"clip must be a positive number, not {clip!r}")
+    if encoder not in ("float32", "int8"):
+        raise BadInput(f"encoder must be 'float32' or 'int8', not {encoder!r}")
     if schedule not in ("linear", "cosine"):
         raise BadInput(f"schedule must be 'linear' or 'cosine', not {schedule!r}")
     if dead_window is None:
@@ -119,6 +124,7 @@ def plan(
         dead_window=dead_window,
         clip=float(clip),
         log_every=max(1, steps // 500),
+        encoder=encoder,
     )
 
 

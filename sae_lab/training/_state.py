@@ -60,7 +60,7 @@ class TrainingState:
         self.scale = input_scale(acts).to(device)
         self.shift = (acts.mean.float() * self.scale.cpu())[self.layout.input].to(device)
         self.weights = _initial_weights(config, acts, self.layout, self.scale.cpu(), settings.seed, device)
-        kernel = kernels.choose(config, device)
+        kernel = kernels.choose(config, device, settings.encoder)
         self.kernel = kernel(config, self.weights, settings.batch_size, Optimiser(clip=settings.clip))
         self.dead = DeadLatents(config.d_sae, settings.dead_window, device)
         self.threshold = RunningThreshold(device, config.d_sae if config.calibration == "latent" else None)

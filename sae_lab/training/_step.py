@@ -41,6 +41,8 @@ class Statistics:
     """(d_sae,) int64: on how many rows each latent was active."""
     cut: Tensor
     """Smallest activation that was kept, NaN when none was; (d_sae,), one for each latent, where thresholds are."""
+    recall: Tensor | None = None
+    """Share of what should have been selected that was, on average, where that is not certain."""
 
     @property
     def fired(self) -> Tensor:

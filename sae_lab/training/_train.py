@@ -13,7 +13,7 @@ import sae_lab
 from sae_lab._errors import BadInput, CorruptFile, Mismatch
 from sae_lab.saes import SAEConfig
 from sae_lab.saes._config import positive_int
-from sae_lab.training import _checkpoint
+from sae_lab.training import _checkpoint, kernels
 from sae_lab.training._checkpoint import Checkpoint
 from sae_lab.training._loop import Loop, sample_of
 from sae_lab.training._memory import memory_errors
@@ -55,6 +55,7 @@ def train(  # type: ignore[misc]  # the overloads say what comes back, this says
     dead_window: int | None = None,
     seed: int = 0,
     device: str | torch.device = "auto",
+    encoder: str = "float32",
     checkpoint: str | Path | None = None,
     checkpoint_every: int | None = None,
     background: bool = False,
@@ -95,6 +96,11 @@ def train(  # type: ignore[misc]  # the overloads say what comes back, this says
         on one machine.
     device
         "auto" takes a GPU if there is one.
+    encoder
+        "int8" lets an 8-bit product pick candidates for TopK and BatchTopK on the CPU, whose pre-activations are then
+        computed exactly: the step is up to twice as fast. The history gets a column `recall`, the running share
+        of what should have been selected that was; if it drops below 0.995, or candidates become too many, float32
+        takes over with a warning. Needs the extra `sae-lab[fast]` and a CPU with VNNI instructions.
     checkpoint
         Folder to keep checkpoints in, for `resume`.
     checkpoint_every
@@ -138,9 +144,12 @@ def train(  # type: ignore[misc]  # the overloads say what comes back, this says
         "schedule": schedule,
         "dead_window": dead_window,
         "clip": clip,
+        "encoder": encoder,
     }
     settings = [plan(each, rows, **lengths, batch_size=batch_size, lr=lr, seed=seed, **shape) for each in configs]
     chosen = _device(device)
+    for each in configs:
+        kernels.choose(each, chosen, encoder)  # an encoder that cannot be had is refused before any work is done
     with contextlib.ExitStack() as on_error:
         loops = []
         places: Sequence[Checkpoint | None] = [None] * len(configs)

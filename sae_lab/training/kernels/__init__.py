@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from sae_lab import _compiled
+from sae_lab._errors import BadInput
 from sae_lab.saes import SAEConfig
 from sae_lab.training._step import Kernel
 from sae_lab.training.kernels import cuda
@@ -31,8 +32,16 @@ KERNELS: tuple[type[Kernel], ...] = (
 COMPILED = ("row_topk", "batch_topk")  # selection rules that have a compiled step
 
 
-def choose(config: SAEConfig, device: torch.device) -> type[Kernel]:
-    """The fastest kernel that knows this architecture's selection rule on this device."""
+def choose(config: SAEConfig, device: torch.device, encoder: str = "float32") -> type[Kernel]:
+    """The fastest kernel that knows this architecture's selection rule on this device.
+
+    Raises
+    ------
+    BadInput
+        There is no such encoder here.
+    """
+    if encoder != "float32":
+        return _int8(config, device)
     if cuda.usable(device, config):
         return cuda.kernel()
     if device.type == "cpu" and config.selection in COMPILED and _compiled.usable():
@@ -43,6 +52,24 @@ def choose(config: SAEConfig, device: torch.device) -> type[Kernel]:
         if config.selection in kernel.selections:
             return kernel
     return ReferenceKernel
+
+
+def _int8(config: SAEConfig, device: torch.device) -> type[Kernel]:
+    """The kernel with an 8-bit encoder, or what it lacks."""
+    problem = None
+    if config.selection not in COMPILED:
+        problem = f"it serves TopK and BatchTopK, not {type(config).__name__}"
+    elif device.type != "cpu":
+        problem = f"it is for the CPU, not for {device.type}"
+    elif not _compiled.usable():
+        problem = 'it needs numba: pip install "sae-lab[fast]"'
+    else:
+        from sae_lab.training.kernels import compiled
+
+        if compiled.fast_int8():
+            return compiled.Int8Kernel
+        problem = "this CPU or this torch has no fast 8-bit product"
+    raise BadInput(f"encoder='int8' cannot be used here: {problem}; leave it out to use float32")
 
 
 __all__ = [

@@ -27,6 +27,7 @@ from sae_lab.saes._largest import above, largest
 from sae_lab.training._step import Batch, Kernel, Moment, Optimiser, Statistics, Weights
 
 BLOCK = 512
+LEAST_CLOSENESS, MOST_CLOSENESS = 0.85, 0.95  # of BatchTopK's floor to the last cut; nearer as long as that goes well
 
 
 class Pairs(NamedTuple):
@@ -74,6 +75,7 @@ class SparseKernel(Kernel):
         self._latents = torch.empty(batch_size, self.k, dtype=torch.int64, device=like.device)
         self._latent_numbers = torch.arange(self.d_sae, device=like.device)
         self._floor: Tensor | None = None  # BatchTopK: a bound that the batch's cut very likely exceeds
+        self._closeness = LEAST_CLOSENESS
 
     @torch.no_grad()
     def gradients(self, batch: Batch, moment: Moment, dead: Tensor | None) -> Statistics:
@@ -152,6 +154,7 @@ class SparseKernel(Kernel):
             places = torch.cat([block[1] for block in found])
             if len(values) >= kept or not self._floor:
                 break
+            self._closeness = LEAST_CLOSENESS
             # too few: the next try takes everything positive if even half of the floor is too high
             self._floor = self._floor / 2 if len(values) > kept // 2 else torch.zeros_like(self._floor)
         if len(values) > kept:
@@ -159,7 +162,8 @@ class SparseKernel(Kernel):
             keep = values >= cut
             values, places = values[keep], places[keep]
             assert self._floor is not None
-            self._floor = 0.85 * cut
+            self._floor = self._closeness * cut
+            self._closeness = min(self._closeness + 0.01, MOST_CLOSENESS)
         row, latent = places // self.d_sae, places % self.d_sae
         return Pairs(values, latent, row, torch.searchsorted(row, torch.arange(rows, device=row.device)))
 

@@ -21,6 +21,7 @@ from sae_lab import _compiled
 from sae_lab.saes import SAEConfig, _scan
 from sae_lab.training._step import Optimiser, Weights
 from sae_lab.training.kernels.compiled import _loops
+from sae_lab.training.kernels.compiled._update import Measured, update
 from sae_lab.training.kernels.cpu import Decoded, Pairs, SparseKernel
 
 BLOCK = 1024  # rows whose pre-activations are held at once
@@ -40,6 +41,7 @@ class CompiledKernel(SparseKernel):
         buffer = weights.W_dec.new_empty(self.d_sae * max(self.block, width))
         self._pre = buffer[: self.block * self.d_sae].view(self.block, self.d_sae)
         self._gradients = buffer[: width * self.d_sae].split((self.d_in * self.d_sae, self.d_out * self.d_sae))
+        self._measured: dict[str, Measured] = {}
         self._starts = np.empty(self.d_sae + 1, np.int64)
         self._groups = _scan.groups(self.d_sae, self.k)
 
@@ -83,4 +85,15 @@ class CompiledKernel(SparseKernel):
         w.b_enc.grad = torch.empty_like(w.b_enc)
         into = (w.W_enc.grad.numpy(), w.W_dec.grad.numpy(), w.b_enc.grad.numpy())
         tables = (made.d_decoded.numpy(), read.numpy())
-        _compiled.spread(_loops.sum_gradients, self.d_sae, self._starts, *in_order, *tables, *into)
+        squares, along = np.empty((2, self.d_sae), np.float32), np.empty(self.d_sae, np.float32)
+        shared = (self._starts, in_order, tables, w.W_dec.numpy(), into, squares, along)
+        _compiled.spread(_loops.sum_gradients, self.d_sae, *shared)
+        self._measured = {"W_enc": Measured(squares[0], along), "W_dec": Measured(squares[1], along)}
+
+    def _add_aux(self, dead: Tensor, pre: Tensor, error: Tensor, squared: Tensor, centred: Tensor) -> Tensor:
+        self._measured = {}  # gradients are about to change
+        return super()._add_aux(dead, pre, error, squared, centred)
+
+    def update(self, lr: float) -> None:
+        """As `Kernel.update`."""
+        update(self.weights, self.adam, self.optimiser, lr, self.config.unit_decoder, self._measured)

@@ -73,8 +73,16 @@ def sort_by_latent(rows, latents, values, d_values, starts, sorted_rows, sorted_
 
 
 @jit
-def sum_gradients(starts, rows, values, d_values, d_decoded, read, d_W_enc, d_W_dec, d_b_enc, begin, end):
-    """Gradients of both matrices and of `b_enc` from pairs in the order of their latents."""
+def sum_gradients(starts, pairs, tables, W_dec, gradients, squares, along, begin, end):
+    """Gradients of both matrices and of `b_enc` from pairs in the order of their latents.
+
+    `pairs` are (rows, values, d_values); `tables` (d_decoded, read) are what their rows are of; `gradients` are
+    (d_W_enc, d_W_dec, d_b_enc). While a latent's sums are at hand, what the update asks for is noted too: the squared
+    norms of its gradients (2, d_sae), for the encoder and the decoder, and the latter's part along the decoder row.
+    """
+    rows, values, d_values = pairs
+    d_decoded, read = tables
+    d_W_enc, d_W_dec, d_b_enc = gradients
     encoder, decoder = np.empty(read.shape[1], SINGLE), np.empty(d_decoded.shape[1], SINGLE)
     for latent in range(begin, end):
         own = slice(starts[latent], starts[latent + 1])
@@ -83,17 +91,15 @@ def sum_gradients(starts, rows, values, d_values, d_decoded, read, d_W_enc, d_W_
         add_rows(decoder, d_decoded, rows[own], values[own])
         add_rows(encoder, read, rows[own], d_values[own])
         d_W_enc[latent], d_W_dec[latent], d_b_enc[latent] = encoder, decoder, d_values[own].sum()
+        squares[0, latent], squares[1, latent] = dot(encoder, encoder), dot(decoder, decoder)
+        along[latent] = dot(decoder, W_dec[latent])
 
 
 @jit
-def squared_norms(gradient, own, unit, squares, along, begin, end):
-    """Squared norm of each row of a gradient; where `unit` is set, without what lies along the parameter's row."""
+def measure(gradient, own, squares, along, begin, end):
+    """Squared norm of each row of a gradient, and what of it lies along the parameter's row."""
     for r in range(begin, end):
-        squares[r] = dot(gradient[r], gradient[r])
-        along[r] = SINGLE(0)
-        if unit:
-            along[r] = dot(gradient[r], own[r])
-            squares[r] -= along[r] * along[r]  # the row has norm 1
+        squares[r], along[r] = dot(gradient[r], gradient[r]), dot(gradient[r], own[r])
 
 
 @jit

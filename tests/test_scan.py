@@ -1,0 +1,88 @@
+"""Compiled selection against torch.topk and plain comparison, also on rows made to be awkward."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from sae_lab import _compiled
+from sae_lab.saes import _scan
+
+SHAPES = [(5, 96, 7), (3, 97, 1), (4, 1000, 32), (2, 40, 40), (3, 17, 16)]
+
+
+def matrix(rows: int, n: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(rows, n, generator=generator), torch.randn(n, generator=generator)
+
+
+def largest(pre: torch.Tensor, bias: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
+    values, latents = torch.empty(len(pre), k), torch.empty(len(pre), k, dtype=torch.int64)
+    given = (pre.numpy(), bias.numpy(), k, _scan.groups(pre.shape[1], k), values.numpy(), latents.numpy())
+    _compiled.spread(_scan.largest_of_rows, len(pre), *given)
+    return values, latents
+
+
+@pytest.mark.parametrize(("rows", "n", "k"), SHAPES)
+def test_the_largest_of_each_row_are_those_of_topk(rows, n, k):
+    pre, bias = matrix(rows, n)
+    values, latents = largest(pre, bias, k)
+    expected = (pre + bias).topk(k, dim=1)
+    assert torch.equal(values.sort(dim=1, descending=True).values, expected.values)
+    assert torch.equal(latents.sort(dim=1).values, expected.indices.sort(dim=1).values)
+
+
+@pytest.mark.parametrize("kind", ["all equal", "few levels", "minus infinity", "one is infinite"])
+def test_equal_and_infinite_entries_are_chosen_once_each(kind):
+    pre, bias = matrix(6, 500)
+    bias = torch.zeros_like(bias)
+    if kind == "all equal":
+        pre = torch.full_like(pre, -3.0)
+    elif kind == "few levels":
+        pre = (2 * pre).round()
+    elif kind == "minus infinity":
+        pre[:, 20:] = -torch.inf
+    else:
+        pre[:, 20] = torch.inf
+    values, latents = largest(pre, bias, 32)
+    expected = pre.topk(32, dim=1).values
+    assert torch.equal(values.sort(dim=1, descending=True).values, expected)
+    assert torch.equal(pre.gather(1, latents), values)
+    assert all(len(set(row)) == 32 for row in latents.tolist())
+
+
+def test_a_row_of_nan_is_seen_and_harms_no_other():
+    pre, bias = matrix(3, 200)
+    pre[1] = torch.nan
+    values, latents = largest(pre, bias, 8)
+    assert values[1].isnan().all()
+    assert torch.equal(latents[1].sort().values, latents[1].unique())
+    assert not values[[0, 2]].isnan().any()
+
+
+@pytest.mark.parametrize(("rows", "n"), [(50, 96), (7, 1001), (3, 5)])
+@pytest.mark.parametrize("floor", [-9.0, 0.5, 99.0])
+def test_entries_above_a_floor_come_with_their_places(rows, n, floor):
+    pre, bias = matrix(rows, n)
+    values, places = _scan.above(pre, bias.numpy(), floor, _scan.groups(n, 4), 10)
+    whole = (pre + bias).view(-1)
+    order = places.argsort()
+    expected = (whole > floor).nonzero().squeeze(1)
+    assert torch.equal(places[order], expected + 10 * n)
+    assert torch.equal(values[order], whole[expected])
+    assert torch.equal(places // n, (places // n).sort().values), "rows come in order"
+
+
+def test_shares_of_several_threads_make_what_one_makes(monkeypatch):
+    pre, bias = matrix(101, 300)
+    one = largest(pre, bias, 9)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    three = largest(pre, bias, 9)
+    assert torch.equal(one[0], three[0])
+    assert torch.equal(one[1], three[1])
+    shares = _compiled.spread(lambda begin, end: (begin, end), 101)
+    assert len(shares) == 3
+    assert np.diff(np.ravel(shares)).sum() == 101
+    assert _compiled.spread(lambda begin, end: (begin, end), 2) == [(0, 1), (1, 2)]
+    assert _compiled.spread(lambda begin, end: (begin, end), 0) == [(0, 0)]
