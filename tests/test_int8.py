@@ -39,6 +39,12 @@ def steps(kernel, config, rows, dead=None):
     return start, seen, made
 
 
+def go_on(kernel, rows):
+    for number, x in enumerate(rows):
+        seen = kernel.step(x, lr=1e-3, moment=Moment(step=number))
+    return seen
+
+
 @fast
 @pytest.mark.parametrize("dead", [None, torch.arange(5, 40)], ids=["none dead", "some dead"])
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.architecture)
@@ -71,8 +77,7 @@ def test_what_is_missed_is_measured_and_float32_takes_over(config, monkeypatch):
 
     monkeypatch.setattr(kernel._x, "round", badly)
     with pytest.warns(UserWarning, match="float32 product is used"):
-        for number, x in enumerate(rows[1:], 1):
-            seen = kernel.step(x, lr=1e-3, moment=Moment(step=number))
+        seen = go_on(kernel, rows[1:])
     assert 0 < float(seen.recall) < 0.995
     assert not kernel.trusted
     # from now on it is the exact step, bit for bit
@@ -92,8 +97,7 @@ def test_rows_that_round_badly_make_too_many_candidates_and_float32_takes_over()
     start.W_enc[:, 3] = 0
     kernel = Int8Kernel(CONFIGS[0], start, ROWS, Optimiser())
     with pytest.warns(UserWarning, match="candidates for each latent kept"):
-        for number, x in enumerate(rows):
-            kernel.step(x, lr=1e-3, moment=Moment(step=number))
+        go_on(kernel, rows)
     assert float(kernel.weights.memory["int8.candidates"]) > 6
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # told once

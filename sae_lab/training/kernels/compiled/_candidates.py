@@ -74,14 +74,14 @@ def margin(scale, norm, most_scale, most_norm):
 
 
 @jit
-def largest_of_candidates(product, x, W, k, groups, values, latents, counts, begin, end):
+def largest_of_candidates(product, inputs, encoder, k, groups, values, latents, counts, begin, end):
     """The k largest pre-activations of each row, exactly, and how many candidates they were chosen from.
 
-    `product` (rows, d_sae) is that of the rounded rows and encoder. `x` is (rows, their scales and norms), and `W` is
-    (W_enc, its rows' scales and norms, b_enc).
+    `product` (rows, d_sae) is that of the rounded rows and encoder. `inputs` are (rows, their scales and norms),
+    `encoder` is (W_enc, its rows' scales and norms, b_enc).
     """
-    read, scales, norms = x
-    W_enc, W_scales, W_norms, bias = W
+    read, scales, norms = inputs
+    W_enc, W_scales, W_norms, bias = encoder
     most_scale, most_norm = W_scales.max(), W_norms.max()
     n = product.shape[1]
     best, hits = np.empty(groups, SINGLE), np.empty(groups + 1, np.int64)
@@ -98,13 +98,13 @@ def largest_of_candidates(product, x, W, k, groups, values, latents, counts, beg
 
 
 @jit
-def candidates_above(product, x, W, floor, groups, first, counts, begin, end):
+def candidates_above(product, inputs, encoder, floor, groups, first, counts, begin, end):
     """Pre-activations above `floor`, exactly, and their places (first + row) * d_sae + latent.
 
     The rest as in `largest_of_candidates`.
     """
-    read, scales, norms = x
-    W_enc, W_scales, W_norms, bias = W
+    read, scales, norms = inputs
+    W_enc, W_scales, W_norms, bias = encoder
     most_scale, most_norm = W_scales.max(), W_norms.max()
     n = product.shape[1]
     best, hits, columns = np.empty(groups, SINGLE), np.empty(groups + 1, np.int64), np.empty(n + 1, np.int64)

@@ -122,7 +122,8 @@ class Int8Kernel(CompiledKernel):
 
     def _both(self, block: slice) -> tuple[tuple[np.ndarray, ...], tuple[np.ndarray, ...]]:
         """What the loops are told of rows and of latents."""
-        assert self._x.table is not None and self._W.table is not None
+        assert self._x.table is not None
+        assert self._W.table is not None
         x = (self._x.table[block], self._x.scales[block], self._x.norms[block])
         return x, (self._W.table, self._W.scales, self._W.norms, self.weights.b_enc.numpy())
 
