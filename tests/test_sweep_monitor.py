@@ -6,16 +6,20 @@ import gc
 import json
 import threading
 import weakref
+from pathlib import Path
 
+import nbformat
 import numpy as np
 import pytest
 import torch
 from _runs import Sweep, TrainingRun
+from nbclient import NotebookClient
 
 import sae_lab as sl
 from sae_lab import _views
 from sae_lab._errors import BadInput
 from sae_lab.training import _naming
+from sae_lab.widgets import _pages
 from sae_lab.widgets._live import CURVES
 from sae_lab.widgets.monitor import Monitor
 from sae_lab.widgets.sweep_monitor import SweepMonitor
@@ -212,3 +216,29 @@ def test_a_sweep_in_a_notebook_shows_its_monitor_and_survives_an_interrupt(monke
     assert shown[0].status == sweep.status == "stopped"
     assert not shown[0].stoppable
     assert all(torch.isfinite(sae.W_dec).all() for sae in sweep.saes)
+
+
+NOTEBOOK = """
+import sys, torch
+sys.path.insert(0, "tests")
+import sae_lab as sl
+
+rows = torch.randn(200, 8, generator=torch.Generator().manual_seed(0))
+sweep = sl.train([sl.TopK(d_sae=16, k=k) for k in (1, 2)], rows, steps=8, batch_size=50)
+sweep
+"""
+
+
+@pytest.mark.slow
+def test_an_executed_notebook_keeps_the_end_of_a_sweep(tmp_path):
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(NOTEBOOK)])
+    root = str(Path(__file__).parents[1])
+    NotebookClient(notebook, timeout=120, resources={"metadata": {"path": root}}).execute()
+    states = [model["state"] for model in notebook.metadata.widgets[_pages.WIDGET_STATE]["state"].values()]
+    (state,) = (state for state in states if "figures" in state)
+    assert [(run["status"], run["step"]) for run in state["figures"]] == [("finished", 8)] * 2
+    monitor, sweep = notebook.cells[0].outputs
+    assert monitor.data["text/plain"] == "SweepMonitor(2 SAEs: TopK, 16 latents, 8 steps)"
+    assert sweep.data["text/plain"] == "Sweep(2 runs, finished, step 8/8)"
+    assert "<td>k=2</td>" in sweep.data["text/html"]
+    assert _pages.notebook_page(notebook, tmp_path / "page.html").stat().st_size < 110_000

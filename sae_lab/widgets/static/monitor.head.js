@@ -56,7 +56,7 @@ function makeHead(model, kernel) {
     setText(hint, [message, blocked && "To stop early, interrupt the kernel (I, I): what is trained so far stays usable."].filter(Boolean).join("\n"));
     scale.setAttribute("aria-pressed", model.get("log_scale"));
     const quarter = Math.floor(4 * share);
-    setText(spoken, status === "running" ? (quarter ? `${25 * quarter} % trained` : "") : `training ${said ?? name}${end ? `, ${end}` : ""}`);
+    setText(spoken, status === "running" ? (quarter ? `${25 * quarter} % trained` : "") : `training ${said ? `ended, ${said}` : name}${end ? `, ${end}` : ""}`);
   }
 
   return { nodes: [h("div", { class: "sael-monitor-head" }, badge, title, scale, stop), bar, facts, hint, spoken], draw };

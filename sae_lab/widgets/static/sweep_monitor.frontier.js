@@ -15,6 +15,7 @@ function makeFrontier(runs, looks) {
   const node = h("div", { class: "sael-sw-frontier" },
     h("div", { class: "sael-monitor-label" }, h("span", { class: "sael-muted", title: "the lower and the farther left, the better" }, "FVU over L0"), value),
     h("div", { class: "sael-monitor-frame" }, ticks, plot), ends);
+  const tag = makeTag(plot);
   let places = []; // of each run's point, in per cent of the plot; null where there is none
   let drawn = [];
 
@@ -65,6 +66,8 @@ function makeFrontier(runs, looks) {
     marks.forEach((mark, i) => mark.classList.toggle("sael-on", i === run));
     labels.forEach((label, i) => label.classList.toggle("sael-on", i === run));
     const point = drawn[run];
+    if (places[run] && labels[run].hidden) tag.show(...places[run], runs[run].name); // its name had no room
+    else tag.hide();
     setText(value, point && known(point.l0) ? `${number(point.fvu)} at L0 ${number(point.l0)}` : "");
   }
 

@@ -11,7 +11,8 @@ function render({ model, el, signal, experimental }) {
   const charts = METRICS.map(makeChart);
   for (const chart of charts) {
     chart.marks = looks.map((look) => markOf(look));
-    chart.plot.append(h("div", { class: "sael-sw-spots" }, chart.marks));
+    chart.plot.append(h("div", { class: "sael-sw-spots", "aria-hidden": "true" }, chart.marks));
+    chart.tag = makeTag(chart.plot);
   }
   const strip = h("div", { class: "sael-monitor-charts", role: "slider", tabindex: 0, "aria-label": "step shown" }, charts.map((c) => c.node));
   const frontier = makeFrontier(runs, looks);
@@ -119,6 +120,10 @@ function render({ model, el, signal, experimental }) {
     [at, over] = [step, run];
     drawRule();
   }
+  function leave() {
+    for (const { tag } of charts) tag.hide();
+    show(null, -1);
+  }
   function choose(run) {
     set("highlighted", model.get("highlighted") === run ? null : run);
     drawValues();
@@ -126,17 +131,18 @@ function render({ model, el, signal, experimental }) {
 
   strip.addEventListener("pointermove", (event) => {
     const chart = charts.find(({ plot }) => plot.contains(event.target)), [steps] = curves[longest];
-    if (!chart || !steps.length) return show(null, -1);
-    const frame = chart.plot.getBoundingClientRect(), step = steps[nearest(steps, ((event.clientX - frame.left) / frame.width) * lastStep())];
-    const { row } = METRICS[charts.indexOf(chart)];
+    if (!chart || !steps.length) return leave();
+    const frame = chart.plot.getBoundingClientRect(), { row } = METRICS[charts.indexOf(chart)], step = steps[nearest(steps, ((event.clientX - frame.left) / frame.width) * lastStep())];
     let best = -1, least = NEAR;
     curves.forEach((rows, i) => {
       const far = Math.abs((chart.y(rows[row][nearest(rows[0], step)]) / 100) * frame.height - (event.clientY - frame.top));
       if (far < least && rows[0].at(-1) >= step) [best, least] = [i, far];
     });
     show(step, best);
+    for (const other of charts) if (other !== chart || best < 0) other.tag.hide();
+    if (best >= 0 && runs.length > 1) chart.tag.show((100 * step) / lastStep(), chart.y(curves[best][row][nearest(curves[best][0], step)]), runs[best].name);
   });
-  strip.addEventListener("pointerleave", () => show(null, -1));
+  strip.addEventListener("pointerleave", leave);
   strip.addEventListener("blur", () => show(null, -1));
   strip.addEventListener("keydown", (event) => {
     const [steps] = curves[longest], to = keyStep(event.key, at === null ? steps.length - 1 : nearest(steps, at), steps.length);

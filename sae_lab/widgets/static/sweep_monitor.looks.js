@@ -31,6 +31,22 @@ function keyOf(look) {
   return svg("svg", { class: "sael-sw-key", viewBox: "0 0 34 16", "aria-hidden": "true" }, line, mark);
 }
 
+/** A name that can stand at any place of a plot, in per cent of it: {show(left, top, text), hide()}. */
+function makeTag(plot) {
+  const node = h("span", { class: "sael-sw-tag", hidden: true, "aria-hidden": "true" });
+  plot.append(node);
+  return {
+    show(left, top, text) {
+      setText(node, text);
+      Object.assign(node.style, { left: `${left}%`, top: `${top}%` });
+      node.classList.toggle("sael-sw-before", left > 55);
+      node.classList.toggle("sael-sw-under", top < 15);
+      node.hidden = false;
+    },
+    hide: () => { node.hidden = true; },
+  };
+}
+
 /** Two or more values as the range that they span. */
 function spanOf(values, show) {
   const sorted = values.filter(known).sort((a, b) => a - b);
