@@ -9,7 +9,6 @@ itself.
 from __future__ import annotations
 
 import contextlib
-import contextlib
 import threading
 import time
 import warnings
