@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from sae_lab import _compiled
-from sae_lab.saes import _scan
+from sae_lab.saes import _largest, _scan
 
 SHAPES = [(5, 96, 7), (3, 97, 1), (4, 1000, 32), (2, 40, 40), (3, 17, 16)]
 
@@ -86,3 +86,16 @@ def test_shares_of_several_threads_make_what_one_makes(monkeypatch):
     assert np.diff(np.ravel(shares)).sum() == 101
     assert _compiled.spread(lambda begin, end: (begin, end), 2) == [(0, 1), (1, 2)]
     assert _compiled.spread(lambda begin, end: (begin, end), 0) == [(0, 0)]
+
+
+@pytest.mark.parametrize("n", [1024, 1030])
+def test_large_matrices_are_scanned_with_the_same_result(n, monkeypatch):
+    x, _ = matrix(1024, n)
+    scanned, found = _largest.largest(x, 12), _largest.above(x, torch.tensor(2.5))
+    monkeypatch.setenv("SAE_LAB_COMPILED", "0")
+    plain, listed = _largest.largest(x, 12), _largest.above(x, torch.tensor(2.5))
+    assert torch.equal(scanned[0].sort(dim=1).values, plain[0].sort(dim=1).values)
+    assert torch.equal(scanned[1].sort(dim=1).values, plain[1].sort(dim=1).values)
+    order, other = found[1].argsort(), listed[1].argsort()
+    assert torch.equal(found[1][order], listed[1][other])
+    assert torch.equal(found[0][order], listed[0][other])
