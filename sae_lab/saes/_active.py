@@ -6,21 +6,36 @@ instructions and lists from bytes, 2 to 6 times as fast; elsewhere, and for type
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
+
+from sae_lab._compiled import spread
 
 WORD = 8  # marks that are added at once: bytes of an int64
 MOST = 255  # rows after which a byte could run over
 
 
-def marks(x: Tensor, limit: Tensor | float, out: Tensor | None = None) -> Tensor:
-    """Where `x` (rows, n) exceeds `limit`, a number or (n,): (rows, n) bool, in `out` if given."""
+def marks(x: Tensor, limit: Tensor | float | None = None, out: Tensor | None = None) -> Tensor:
+    """Where `x` (rows, n) exceeds `limit`, a number or (n,), or is not 0 at all: (rows, n) bool, in `out` if given."""
     if not _numpy_reads(x):
-        return torch.gt(x, limit, out=out)
+        return torch.ne(x, 0.0, out=out) if limit is None else torch.gt(x, limit, out=out)
     out = torch.empty(x.shape, dtype=torch.bool) if out is None else out
-    np.greater(x.detach().numpy(), limit.numpy() if isinstance(limit, Tensor) else limit, out=out.numpy())
+    bound = limit.numpy() if isinstance(limit, Tensor) else limit
+    spread(_mark, len(x), x.detach().numpy(), bound, out.numpy())
     return out
+
+
+def keep_above_(x: Tensor, limit: Tensor) -> Tensor:
+    """Set those entries of `x` (rows, n), none of them negative, to 0 that do not exceed their `limit` (n,)."""
+    if not _numpy_reads(x):
+        return x.mul_(x > limit)
+    entries = x.numpy()
+    np.multiply(entries, np.greater(entries, limit.numpy()), out=entries)
+    return x
 
 
 def column_counts(marked: Tensor) -> Tensor:
@@ -36,9 +51,10 @@ def column_counts(marked: Tensor) -> Tensor:
 
 def places(marked: Tensor) -> Tensor:
     """Where `marked` (rows, n) is True, as row * n + column, rising: (found,) int64."""
-    if marked.device.type != "cpu":
+    if not _numpy_reads(marked):
         return marked.view(-1).nonzero().squeeze(1)
-    return torch.from_numpy(np.flatnonzero(marked.numpy()))
+    found = spread(_places, len(marked), marked.numpy())
+    return torch.from_numpy(found[0] if len(found) == 1 else np.concatenate(found))
 
 
 def rows_and_columns(found: Tensor, rows: int, n: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -50,5 +66,25 @@ def rows_and_columns(found: Tensor, rows: int, n: int) -> tuple[Tensor, Tensor, 
     return row, found - row * n, offsets
 
 
+def _mark(x: Any, limit: Any, out: Any, begin: int, end: int) -> None:
+    if limit is None:
+        np.not_equal(x[begin:end], 0.0, out=out[begin:end])
+    else:
+        np.greater(x[begin:end], limit, out=out[begin:end])
+
+
+def _places(marked: Any, begin: int, end: int) -> Any:
+    return np.flatnonzero(marked[begin:end]) + begin * marked.shape[1]
+
+
+def has_memory(x: Tensor) -> bool:
+    """Whether `x` is numbers in memory, not what a transform of `torch.func` or a compiler passes for a tensor."""
+    try:
+        x.data_ptr()
+    except RuntimeError:
+        return False
+    return not torch.compiler.is_compiling() and forward_ad.unpack_dual(x).tangent is None
+
+
 def _numpy_reads(x: Tensor) -> bool:
-    return x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64)
+    return x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64, torch.bool) and has_memory(x)

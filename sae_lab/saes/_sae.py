@@ -20,31 +20,20 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, cast, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from sae_lab._errors import BadInput, CorruptFile
+from sae_lab.saes import _coding
+from sae_lab.saes._coding import Sparse
 from sae_lab.saes._config import Gate, SAEConfig
-from sae_lab.saes._largest import above, largest
 from sae_lab.saes._normalize import KINDS, Normalize, row_scale
-from sae_lab.saes._pursuit import pursue
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-BLOCK = 512  # rows encoded at a time: keeps the (rows, d_sae) pre-activations small and in cache
-
-
-class Sparse(NamedTuple):
-    """Active latents only. Rows with fewer than the others are filled up with value 0, index 0."""
-
-    values: Tensor
-    """(..., k') activations, in no order."""
-    indices: Tensor
-    """(..., k') int64 latent numbers."""
 
 
 class SAE(nn.Module):
@@ -183,7 +172,8 @@ class SAE(nn.Module):
         if self.gate == "pursuit":
             values, indices = self.encode_sparse(x)
             return values.new_zeros(*x.shape[:-1], self.d_sae).scatter_add_(-1, indices, values)
-        return self._gate(self.pre_activations(x))
+        x = self._rows(x)
+        return _coding.encode(self, x.reshape(-1, self.d_in)).reshape(*x.shape[:-1], self.d_sae)
 
     def encode_sparse(self, x: Tensor) -> Sparse:
         """Active latents of raw activations (..., d_in), as values and indices (..., k').
@@ -192,14 +182,9 @@ class SAE(nn.Module):
         blocks of rows, so no (rows, d_sae) tensor is ever held.
         """
         x = self._rows(x)
-        blocks = [self._sparse_block(rows) for rows in x.reshape(-1, self.d_in).split(BLOCK) if len(rows)]
-        width = max((block.values.shape[1] for block in blocks), default=1)
-        values = [functional.pad(block.values, (0, width - block.values.shape[1])) for block in blocks]
-        indices = [functional.pad(block.indices, (0, width - block.indices.shape[1])) for block in blocks]
-        shape = (*x.shape[:-1], width)
-        if not blocks:
-            return Sparse(x.new_zeros(shape), torch.zeros(shape, dtype=torch.int64, device=x.device))
-        return Sparse(torch.cat(values).reshape(shape), torch.cat(indices).reshape(shape))
+        values, indices = _coding.encode_sparse(self, x.reshape(-1, self.d_in))
+        shape = (*x.shape[:-1], values.shape[1])
+        return Sparse(values.reshape(shape), indices.reshape(shape))
 
     def decode(self, z: Tensor, x: Tensor | None = None) -> Tensor:
         """Reconstruction (..., d_out) from dense activations (..., d_sae).
@@ -209,7 +194,8 @@ class SAE(nn.Module):
         """
         if z.shape[-1] != self.d_sae:
             raise BadInput(f"decode needs (..., {self.d_sae}) activations, got {tuple(z.shape)}")
-        return self._output(z.to(self.W_dec.dtype) @ self.W_dec, x)
+        flat = z.to(self.W_dec.dtype).reshape(-1, self.d_sae)
+        return self._output(_coding.decode(self, flat).reshape(*z.shape[:-1], self.d_out), x)
 
     def decode_sparse(self, values: Tensor, indices: Tensor, x: Tensor | None = None) -> Tensor:
         """Reconstruction (..., d_out) from `encode_sparse`'s values and indices: k' rows of W_dec a row, not d_sae.
@@ -224,7 +210,11 @@ class SAE(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Reconstruction (..., d_out) of raw activations (..., d_in)."""
-        return self.decode_sparse(*self.encode_sparse(x), x)
+        if self.gate != "threshold":
+            return self.decode_sparse(*self.encode_sparse(x), x)
+        rows = self._rows(x)
+        decoded = _coding.reconstruct(self, rows.reshape(-1, self.d_in))
+        return self._output(decoded.reshape(*rows.shape[:-1], self.d_out), rows)
 
     def latent(self, x: Tensor, i: int | Sequence[int] | Tensor) -> Tensor:
         """Activation of latent `i` alone, (...,), or of several, (..., len(i)), for raw activations (..., d_in).
@@ -296,7 +286,7 @@ class SAE(nn.Module):
 
     def _output(self, decoded: Tensor, x: Tensor | None) -> Tensor:
         """The reconstruction from what the latents add up to."""
-        decoded = decoded + self.b_dec
+        decoded = decoded.add_(self.b_dec)
         if self.W_skip is None and self.normalize == "none":
             return decoded
         if x is None:
@@ -306,34 +296,6 @@ class SAE(nn.Module):
         if self.W_skip is not None:
             decoded = decoded + functional.linear(x if scale is None else scale.apply(x), self.W_skip)
         return decoded if scale is None else scale.undo(decoded)
-
-    def _gate(self, pre: Tensor) -> Tensor:
-        if self.gate == "topk":
-            rows = pre.reshape(-1, self.d_sae)
-            values, indices = largest(rows, cast(int, self.k))
-            return torch.zeros_like(rows).scatter(-1, indices, values.relu()).reshape(pre.shape)
-        return torch.where(pre > self.threshold, pre.relu(), 0.0)
-
-    def _sparse_block(self, x: Tensor) -> Sparse:
-        if self.gate == "pursuit":
-            signal = self._input(x) if self.center else self._input(x) - self.b_dec
-            return Sparse(*pursue(signal, self.pre_activations(x) if self.k is None else None, self))
-        pre = self.pre_activations(x)
-        if self.gate == "topk":
-            values, latents = largest(pre, cast(int, self.k))
-            return Sparse(values.relu(), torch.where(values > 0, latents, 0))
-        values, places = above(pre, self.threshold.min().clamp(min=0))
-        latents = places % self.d_sae
-        active = (values > self.threshold[latents]).nonzero().squeeze(1)
-        values, places, latents = values[active], places[active], latents[active]
-        rows = places.div(self.d_sae, rounding_mode="floor")
-        counts = torch.bincount(rows, minlength=len(pre))
-        columns = torch.arange(len(rows), device=rows.device) - (counts.cumsum(0) - counts)[rows]
-        shape = (len(pre), max(int(counts.max()), 1))
-        return Sparse(
-            pre.new_zeros(shape).index_put((rows, columns), values),
-            torch.zeros(shape, dtype=torch.int64, device=pre.device).index_put((rows, columns), latents),
-        )
 
 
 def from_parts(parts: dict[str, Any], where: Path, **facts: Any) -> SAE:

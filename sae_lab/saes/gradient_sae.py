@@ -111,8 +111,8 @@ def gradient_topk(sae: SAE, x: Tensor, g: Tensor, *, beta: float, scale: float) 
     """
     import torch
 
+    from sae_lab.saes._coding import BLOCK, Sparse
     from sae_lab.saes._largest import largest
-    from sae_lab.saes._sae import BLOCK, Sparse
 
     if sae.gate != "topk" or sae.k is None:
         raise BadInput(f"{sae.name} has no topk gate, so there is no selection for gradients to change")
