@@ -12,6 +12,7 @@ import torch
 
 import sae_lab as sl
 from sae_lab._errors import BadInput, Mismatch
+from sae_lab._memory import OutOfMemory
 from sae_lab.training._end_to_end import _endless, _Trainer
 
 SITE = "layers.1"
@@ -125,6 +126,36 @@ def test_ctrl_c_gives_what_was_learned(tiny_model, acts, trained, monkeypatch):
     assert result.interrupted
     assert len(result.frame) == 3
     assert not torch.equal(result.sae.W_dec, trained["topk"].W_dec)
+
+
+@pytest.mark.parametrize(
+    ("how", "error", "says"),
+    [
+        ("nan", BadInput, r"the model itself gives NaN or infinity on the text '.+'\.\.\.: leave it out"),
+        ("memory", OutOfMemory, r"a step of 200 tokens .* batch_tokens=100"),
+        ("bug", RuntimeError, "shapes"),
+    ],
+)
+def test_what_was_learned_before_an_error_is_within_reach(how, error, says, tiny_model, acts, trained, monkeypatch):
+    two = tune(trained["topk"], acts, tiny_model, steps=5)
+    plain, calls = tiny_model.spliced_logits, []
+
+    def failing(*args, **options):
+        calls.append(1)
+        if len(calls) < 5:
+            return plain(*args, **options)
+        if how == "nan":
+            return [x * torch.nan for x in plain(*args, **options)]
+        raise RuntimeError("can't allocate memory: 9 bytes" if how == "memory" else "shapes do not fit")
+
+    monkeypatch.setattr(tiny_model, "spliced_logits", failing)
+    with pytest.raises(error, match=says) as caught:
+        tune(trained["topk"], acts, tiny_model, steps=5)
+    kept = caught.value.result
+    assert kept.frame["kl"].tolist() == two.frame["kl"].tolist()[:2]
+    assert not torch.equal(kept.sae.W_dec, trained["topk"].W_dec)
+    assert kept.sae.metadata["end_to_end"]["steps"] == 2
+    assert not kept.sae.W_dec.requires_grad
 
 
 def test_a_result_is_saved_loaded_and_drawn(tmp_path, tiny_model, acts, trained):

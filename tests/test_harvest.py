@@ -20,6 +20,7 @@ import torch
 
 from sae_lab import _files
 from sae_lab._errors import BadInput, CorruptFile, Mismatch, SiteError, Unavailable
+from sae_lab._memory import OutOfMemory
 from sae_lab.activations import Activations, _folders, _writer, harvest
 from sae_lab.activations._lock import folder_lock
 
@@ -305,14 +306,21 @@ def test_progress_counts_tokens_and_knows_its_end(capsys):
     assert "tokens/s]" in shown
 
 
-def test_an_error_on_the_way_keeps_what_was_done(tmp_path):
+@pytest.mark.parametrize(
+    ("error", "raised", "says"),
+    [
+        (RuntimeError("no such kernel"), RuntimeError, "no such kernel"),
+        (torch.OutOfMemoryError("CUDA out of memory."), OutOfMemory, "a batch of 200 tokens .* batch_tokens=100"),
+    ],
+)
+def test_an_error_on_the_way_keeps_what_was_done(error, raised, says, tmp_path):
     model = FakeModel()
 
     def fail():
-        raise RuntimeError("out of memory")
+        raise error
 
     on_batch(model, 9, fail)
-    with pytest.raises(RuntimeError, match="out of memory"):
+    with pytest.raises(raised, match=says):
         run(make_texts(), model, path=tmp_path / "x")
     assert len(Activations.open(tmp_path / "x")) > 500
     run(make_texts(), path=tmp_path / "x")

@@ -140,6 +140,9 @@ def test_repr_is_one_deterministic_line():
         (lambda: sl.TopK(d_sae=0), "d_sae must be"),
         (lambda: sl.TopK(d_sae=-5), "d_sae must be"),
         (lambda: sl.TopK(d_sae=12.5), "d_sae must be"),
+        (lambda: sl.TopK(d_sae=64, aux_weight="some"), "aux_weight must be a number"),
+        (lambda: sl.ReLU(d_sae=64, l1=True), "l1 must be a number"),
+        (lambda: sl.Transcoder(d_sae=64, skip="yes"), "skip must be True or False, not 'yes'"),
         (lambda: sl.TopK(d_sae=64, k=0), "k must be"),
         (lambda: sl.BatchTopK(d_sae=64, k=65), "k=65 is more than d_sae=64"),
         (lambda: sl.TopK(d_sae=64, aux_k=-1), "aux_k"),
@@ -156,6 +159,12 @@ def test_senseless_options_are_refused(make, says):
 @pytest.mark.parametrize("config", [sl.TopK(d_sae=9, k=2), sl.BatchTopK(d_sae=9, k=3), sl.ReLU(d_sae=9, l1=0.3)])
 def test_a_config_survives_as_plain_values(config):
     assert SAEConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+def test_numbers_of_numpy_become_those_that_files_hold():
+    config = sl.JumpReLU(d_sae=np.int64(64), bandwidth=np.float32(0.5))
+    assert json.loads(json.dumps(config.to_dict())) == sl.JumpReLU(d_sae=64, bandwidth=0.5).to_dict()
+    assert [one.k for one in (sl.TopK(d_sae=64, k=k) for k in np.array([2, 4]))] == [2, 4]
 
 
 # -- saving and loading -------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from sae_lab._errors import BadInput, Mismatch, SaeLabError
 from sae_lab._interrupt import stop_on_interrupt
+from sae_lab._memory import OutOfMemory, is_memory_error
 from sae_lab._progress import Progress
 from sae_lab.activations._corpus import CorpusReader, CorpusState
 from sae_lab.activations._manifest import installed_versions
@@ -119,9 +120,19 @@ class Run:
 
     def _rows(self, batch: Batch, sites: list[str]) -> tuple[dict[str, list[Tensor]], dict[str, list[Tensor]] | None]:
         """What the model gives at the sites, and the gradients there where they are wanted."""
-        if self.settings.gradients:
-            return self.model.gradients(batch.ids, sites)
-        return self.model.activations(batch.ids, sites), None
+        try:
+            if self.settings.gradients:
+                return self.model.gradients(batch.ids, sites)
+            return self.model.activations(batch.ids, sites), None
+        except (MemoryError, RuntimeError) as error:
+            if not is_memory_error(error):
+                raise
+            tokens = self.settings.batch_tokens
+            smaller = f"batch_tokens={tokens // 2}" if tokens > 1 else "a smaller context_length"
+            raise OutOfMemory(
+                f"a batch of {tokens:,} tokens does not fit into the memory of {self.model.device}: free some memory "
+                f"and make the same call again, which goes on where a path was given; or harvest anew with {smaller}"
+            ) from error
 
     def _kept(self, values: list[Tensor]) -> Tensor:
         return torch.cat([x[self.settings.skip_first :] for x in values])

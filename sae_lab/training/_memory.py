@@ -8,19 +8,7 @@ from collections.abc import Iterator
 
 import torch
 
-from sae_lab._errors import SaeLabError
-
-SAID = (  # by the parts of torch that have no class of their own for it
-    "can't allocate memory",
-    "not enough memory",
-    "bad_alloc",
-    "out of memory",
-    "ALLOC_FAILED",
-)
-
-
-class OutOfMemory(SaeLabError):
-    """A step does not fit into memory."""
+from sae_lab._memory import OutOfMemory, is_memory_error
 
 
 @contextlib.contextmanager
@@ -31,7 +19,7 @@ def memory_errors(
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        if not _is_one(error):
+        if not is_memory_error(error):
             raise
         # what the step held would live as long as the error, and a checkpoint may need that memory now
         traceback.clear_frames(error.__traceback__)
@@ -41,8 +29,3 @@ def memory_errors(
             f"a step of {batch_size:,} {unit} and {d_sae:,} latents does not fit into the memory of {device}: "
             f"{way_out}, or free some memory. What was learned before this step is kept"
         ) from error
-
-
-def _is_one(error: Exception) -> bool:
-    """Whether memory was the reason."""
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(words in str(error) for words in SAID)
