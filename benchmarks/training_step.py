@@ -50,6 +50,13 @@ RIVALS = {
     "dictionary_learning": Contestant("dictionary_learning TopK", "dictionary-learning", "dictionary_learning"),
 }
 STANDARD = Contestant("SAELens standard (ReLU + L1)", "sae-lens", "saelens", "ReLU")
+# what is said, whose time is divided, and by whose
+CLAIMS = [
+    *((f"rows/s of TopK against {who}", each.name, "sae_lab TopK") for who, each in RIVALS.items()),
+    ("rows/s of ReLU + L1 against SAELens", STANDARD.name, "sae_lab ReLU + L1"),
+    ("time of BatchTopK against TopK", "sae_lab BatchTopK", "sae_lab TopK"),
+    ("share of the encoder product that TopK reaches", PRODUCT, "sae_lab TopK"),
+]
 WAYS = {"": "PyTorch", COMPILED: "compiled", INT8: "int8"}
 
 
@@ -57,7 +64,7 @@ def int8() -> list[Contestant]:
     """Ours with the 8-bit encoder, on processors that have the instructions for it."""
     try:
         kernels.choose(sl.TopK(d_sae=64, k=1), torch.device("cpu"), "int8")
-    except (BadInput, TypeError):
+    except BadInput:
         return []
     return [Contestant(f"sae_lab TopK{INT8}", OURS, "ours", "TopK", {"encoder": "int8"}, {"SAE_LAB_COMPILED": "1"})]
 
@@ -74,15 +81,15 @@ def contestants(libraries: list[str]) -> list[Contestant]:
     return [each for each in [*ours, *RIVALS.values(), STANDARD] if each.library in libraries]
 
 
-def steps_table(size: Size, found: dict[str, Found]) -> str:
+def steps_table(size: Size, found: dict[str, Found], by: str) -> str:
     """One line a contestant."""
-    head = ["a step", "ms", "CPU ms", "rows/s", "of the product", "memory (MB)"]
-    limit, rows = statistics.median(found[PRODUCT].wall), []
+    limit, lines = statistics.median(getattr(found[PRODUCT], by)), []
     for name, what in found.items():
         wall, cpu = statistics.median(what.wall), statistics.median(what.cpu)
-        rows.append([name, f"{1e3 * wall:,.1f}", f"{1e3 * cpu:,.1f}", f"{size.batch / wall:,.0f}"])
-        rows[-1] += [f"{limit / wall:.0%}", "" if name == PRODUCT else memory(what, size)]
-    return _report.table(head, rows)
+        share = limit / (cpu if by == "cpu" else wall)
+        figures = [f"{1e3 * wall:,.1f}", f"{1e3 * cpu:,.1f}", f"{size.batch / wall:,.0f}", f"{share:.0%}"]
+        lines.append([name, *figures, "" if name == PRODUCT else memory(what, size)])
+    return _report.table(["a step", "ms", "CPU ms", "rows/s", "of the product", "memory (MB)"], lines)
 
 
 def memory(what: Found, size: Size) -> str:
@@ -92,24 +99,18 @@ def memory(what: Found, size: Size) -> str:
 
 def claims_table(found: dict[Size, dict[str, Found]], by: str) -> str:
     """One line a claim, one column for each size and way of ours."""
-    claims = [(f"rows/s of TopK against {who}", each.name, "sae_lab TopK") for who, each in RIVALS.items()]
-    claims.append(("rows/s of ReLU + L1 against SAELens", STANDARD.name, "sae_lab ReLU + L1"))
-    claims.append(("time of BatchTopK against TopK", "sae_lab BatchTopK", "sae_lab TopK"))
-    claims.append(("share of the encoder product that TopK reaches", PRODUCT, "sae_lab TopK"))
     columns = [(size, of, way) for size, of in found.items() for way in WAYS if f"sae_lab TopK{way}" in of]
     lines = []
-    for said, over, under in claims:
+    for said, over, under in CLAIMS:
         cells = []
         for _, of, way in columns:
-            who = over + way if over.startswith("sae_lab") else over
-            both = who in of and under + way in of
-            cells.append(paired(getattr(of[who], by), getattr(of[under + way], by)) if both else "")
+            pair = [of.get(f"{name}{way}" if name.startswith("sae_lab") else name) for name in (over, under)]
+            cells.append(paired(*(getattr(each, by) for each in pair)) if None not in pair else "")
         lines += [[said, *cells]] if any(cells) else []
-    extras = [memory(of[f"sae_lab TopK{way}"], size) for size, of, way in columns]
-    lines.append(["memory of TopK above parameters and moments (MB)", *extras])
-    return _report.table(
-        [f"ratios of {_race.CLOCKS[by]}", *(f"{size.d_sae:,}, {WAYS[way]}" for size, _, way in columns)], lines
-    )
+    cells = [memory(of[f"sae_lab TopK{way}"], size) for size, of, way in columns]
+    lines.append(["memory of TopK above parameters and moments (MB)", *cells])
+    head = [f"ratios of {_race.CLOCKS[by]}", *(f"{size.d_sae:,}, {WAYS[way]}" for size, _, way in columns)]
+    return _report.table(head, lines)
 
 
 def report(found: dict[Size, dict[str, Found]], racers: list[Contestant], options: argparse.Namespace) -> str:
@@ -117,7 +118,7 @@ def report(found: dict[Size, dict[str, Found]], racers: list[Contestant], option
     size, last = list(found.items())[-1]
     parts = [claims_table(found, options.by)]
     for size, of in found.items():
-        parts += [f"{size}:", steps_table(size, of)]
+        parts += [f"{size}:", steps_table(size, of, options.by)]
     job = f"TopK with k {size.k}, d_in {size.d_in}, batches of {size.batch:,}, float32, Adam; {options.rounds} rounds. "
     machine = _report.machine(options.threads, last[PRODUCT].facts["capability"])
     return "\n\n".join([*parts, f"{job}{_race.versions(last, racers)}. {machine}"])
