@@ -53,7 +53,9 @@ def test_a_skip_takes_over_what_is_linear():
     g = torch.Generator().manual_seed(0)
     x = torch.randn(4000, D_IN, generator=g)
     y = x @ torch.randn(D_IN, D_OUT, generator=g)
-    with_skip, without = (quick(sl.Transcoder(d_sae=D_SAE, k=2, skip=s), sl.join({"i": x, "t": y})).sae for s in (1, 0))
+    with_skip, without = (
+        quick(sl.Transcoder(d_sae=D_SAE, k=2, skip=s), sl.join({"i": x, "t": y})).sae for s in (True, False)
+    )
     errors = [float((sae(x) - y).square().sum() / y.square().sum()) for sae in (with_skip, without)]
     assert errors[0] < 0.02
     assert errors[1] > 0.1, "two latents a row cannot do what a linear map does"

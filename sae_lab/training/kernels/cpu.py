@@ -16,7 +16,7 @@ Written for the CPU; runs on any device.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -25,6 +25,9 @@ from torch.nn import functional
 from sae_lab.saes import SAEConfig
 from sae_lab.saes._largest import above, largest
 from sae_lab.training._step import Batch, Kernel, Moment, Optimiser, Statistics, Weights
+
+if TYPE_CHECKING:
+    from sae_lab.training.kernels.compiled import Sums
 
 BLOCK = 512
 LEAST_CLOSENESS, MOST_CLOSENESS = 0.85, 0.95  # of BatchTopK's floor to the last cut; nearer as long as that goes well
@@ -76,6 +79,7 @@ class SparseKernel(Kernel):
         self._latent_numbers = torch.arange(self.d_sae, device=like.device)
         self._floor: Tensor | None = None  # BatchTopK: a bound that the batch's cut very likely exceeds
         self._closeness = LEAST_CLOSENESS
+        self._sums: Sums | None = None
 
     @torch.no_grad()
     def gradients(self, batch: Batch, moment: Moment, dead: Tensor | None) -> Statistics:
@@ -121,6 +125,13 @@ class SparseKernel(Kernel):
     def _sum_gradients(self, pairs: Pairs, made: Decoded, d_pre: Tensor, read: Tensor) -> None:
         """Gradients of the encoder and of `W_dec` from those of the pairs."""
         w = self.weights
+        if self.compiled:
+            if self._sums is None:
+                from sae_lab.training.kernels.compiled import Sums
+
+                self._sums = Sums(w)
+            self._sums(pairs, made, d_pre, read)
+            return
         order, starts = self._by_latent(pairs.latents)
         w.W_dec.grad = _weighted_sums(made.d_decoded, made.sources[order], starts, pairs.values[order])
         w.W_enc.grad = _weighted_sums(read, pairs.rows[order], starts, d_pre[order])

@@ -21,6 +21,7 @@ from sae_lab import _compiled
 from sae_lab.saes import SAEConfig, _scan
 from sae_lab.training._step import Optimiser, Weights
 from sae_lab.training.kernels.compiled import _loops
+from sae_lab.training.kernels.compiled._sums import Sums
 from sae_lab.training.kernels.compiled._update import Measured, update
 from sae_lab.training.kernels.cpu import Decoded, Pairs, SparseKernel
 
@@ -40,9 +41,8 @@ class CompiledKernel(SparseKernel):
         width = self.d_in + self.d_out
         buffer = weights.W_dec.new_empty(self.d_sae * max(self.block, width))
         self._pre = buffer[: self.block * self.d_sae].view(self.block, self.d_sae)
-        self._gradients = buffer[: width * self.d_sae].split((self.d_in * self.d_sae, self.d_out * self.d_sae))
+        self._sums = Sums(weights, buffer[: width * self.d_sae])
         self._measured: dict[str, Measured] = {}
-        self._starts = np.empty(self.d_sae + 1, np.int64)
         self._groups = _scan.groups(self.d_sae, self.k)
 
     def _encoded(self, centred: Tensor, dead: Tensor | None, dead_pre: Tensor | None) -> Iterator[tuple[int, Tensor]]:
@@ -77,18 +77,8 @@ class CompiledKernel(SparseKernel):
         return Decoded(error, loss, d_values, d_decoded, pairs.rows, d_decoded.sum(dim=0))
 
     def _sum_gradients(self, pairs: Pairs, made: Decoded, d_pre: Tensor, read: Tensor) -> None:
-        w, count = self.weights, len(pairs.values)
-        in_order = np.empty(count, np.int32), np.empty(count, np.float32), np.empty(count, np.float32)
-        given = (made.sources.numpy(), pairs.latents.numpy(), pairs.values.numpy(), d_pre.numpy())
-        _loops.sort_by_latent(*given, self._starts, *in_order)
-        w.W_enc.grad, w.W_dec.grad = (part.view(self.d_sae, -1) for part in self._gradients)
-        w.b_enc.grad = torch.empty_like(w.b_enc)
-        into = (w.W_enc.grad.numpy(), w.W_dec.grad.numpy(), w.b_enc.grad.numpy())
-        tables = (made.d_decoded.numpy(), read.numpy())
-        squares, along = np.empty((2, self.d_sae), np.float32), np.empty(self.d_sae, np.float32)
-        shared = (self._starts, in_order, tables, w.W_dec.numpy(), into, squares, along)
-        _compiled.spread(_loops.sum_gradients, self.d_sae, *shared)
-        self._measured = {"W_enc": Measured(squares[0], along), "W_dec": Measured(squares[1], along)}
+        assert self._sums is not None
+        self._measured = self._sums(pairs, made, d_pre, read)
 
     def _add_aux(self, dead: Tensor, pre: Tensor, error: Tensor, squared: Tensor, centred: Tensor) -> Tensor:
         self._measured = {}  # gradients are about to change

@@ -56,8 +56,13 @@ def decode(W_dec, latents, values, offsets, target, scale, error, d_values, begi
 
 
 @jit
-def sort_by_latent(rows, latents, values, d_values, starts, sorted_rows, sorted_values, sorted_d_values):
-    """Active pairs in the order of their latents: those of latent l are `starts[l]` to `starts[l + 1]`."""
+def sort_by_latent(pairs, starts, in_order):
+    """Active pairs in the order of their latents: those of latent l are `starts[l]` to `starts[l + 1]`.
+
+    `pairs` are (latents, rows, sources, values, d_values), and `in_order` takes all but the latents.
+    """
+    latents, rows, sources, values, d_values = pairs
+    sorted_rows, sorted_sources, sorted_values, sorted_d_values = in_order
     starts[:] = 0
     for p in range(len(latents)):
         if values[p] > 0:
@@ -69,26 +74,27 @@ def sort_by_latent(rows, latents, values, d_values, starts, sorted_rows, sorted_
         if values[p] > 0:
             place = places[latents[p]]
             places[latents[p]] += 1
-            sorted_rows[place], sorted_values[place], sorted_d_values[place] = rows[p], values[p], d_values[p]
+            sorted_rows[place], sorted_sources[place] = rows[p], sources[p]
+            sorted_values[place], sorted_d_values[place] = values[p], d_values[p]
 
 
 @jit
-def sum_gradients(starts, pairs, tables, W_dec, gradients, squares, along, begin, end):
+def sum_gradients(starts, in_order, tables, W_dec, gradients, squares, along, begin, end):
     """Gradients of both matrices and of `b_enc` from pairs in the order of their latents.
 
-    `pairs` are (rows, values, d_values); `tables` (d_decoded, read) are what their rows are of; `gradients` are
-    (d_W_enc, d_W_dec, d_b_enc). While a latent's sums are at hand, what the update asks for is noted too: the squared
-    norms of its gradients (2, d_sae), for the encoder and the decoder, and the latter's part along the decoder row.
+    `tables` are (read, d_decoded), of which pairs name rows and sources; `gradients` are (d_W_enc, d_W_dec, d_b_enc).
+    While a latent's sums are at hand, what the update asks for is noted too: the squared norms of its gradients
+    (2, d_sae), for the encoder and the decoder, and the latter's part along the decoder row.
     """
-    rows, values, d_values = pairs
-    d_decoded, read = tables
+    rows, sources, values, d_values = in_order
+    read, d_decoded = tables
     d_W_enc, d_W_dec, d_b_enc = gradients
     encoder, decoder = np.empty(read.shape[1], SINGLE), np.empty(d_decoded.shape[1], SINGLE)
     for latent in range(begin, end):
         own = slice(starts[latent], starts[latent + 1])
         encoder[:] = 0
         decoder[:] = 0
-        add_rows(decoder, d_decoded, rows[own], values[own])
+        add_rows(decoder, d_decoded, sources[own], values[own])
         add_rows(encoder, read, rows[own], d_values[own])
         d_W_enc[latent], d_W_dec[latent], d_b_enc[latent] = encoder, decoder, d_values[own].sum()
         squares[0, latent], squares[1, latent] = dot(encoder, encoder), dot(decoder, decoder)
