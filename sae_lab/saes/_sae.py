@@ -234,6 +234,9 @@ class SAE(nn.Module):
     def save(self, path: Path | str, *, format: str = "sae_lab", dtype: str | None = None) -> Path:
         """Write this SAE to `path`, and return the path.
 
+        An SAE that is there is replaced in one move, with a warning if it is of another model, site or config. A
+        folder that holds anything else stays as it is.
+
         Parameters
         ----------
         format
@@ -246,7 +249,8 @@ class SAE(nn.Module):
         Raises
         ------
         BadInput
-            The layout cannot hold this SAE (the message says what not, and which layouts can), or `path` is taken.
+            The layout cannot hold this SAE (the message says what not, and which layouts can), or `path` is a file or
+            holds something else.
         """
         from sae_lab.saes import formats
 

@@ -73,7 +73,7 @@ class Loop:
         try:
             if not self.done:
                 with (
-                    self._memory(),
+                    self.memory(),
                     batches_of(self.acts, settings, self.state.step, self.stop_asked.is_set) as batches,
                 ):
                     for x in batches:
@@ -109,7 +109,7 @@ class Loop:
         """One step on raw rows, and what is due after it: a line of history, a word to listeners, a checkpoint."""
         state, settings = self.state, self.state.settings
         self._check(x)
-        with self._turn(), self._memory():
+        with self._turn(), self.memory():
             lr = learning_rate(state.step, settings)
             seen = state.advance(x)
         now = time.monotonic()
@@ -143,7 +143,7 @@ class Loop:
         self._check_weights()
         if self.checkpoint is not None:
             self.save()  # before the calibration, which a resumed run repeats
-        with self._turn(), self._memory():
+        with self._turn(), self.memory():
             self.state.calibrate(sample_of(self.acts), **({} if self.done else {"rows": QUICK_CALIBRATION}))
         return self.done
 
@@ -176,6 +176,10 @@ class Loop:
                 return self.state.fold(self._metadata())
         finally:
             self._visitors.remove(me)
+
+    def memory(self) -> AbstractContextManager[None]:
+        """What turns errors of an allocator into one that proposes a batch size."""
+        return memory_errors(self.state.settings.batch_size, self.state.config.d_sae, self.state.device)
 
     def figures(self) -> dict[str, Any]:
         """The newest figures, for listeners."""
@@ -217,9 +221,6 @@ class Loop:
         while self._visitors:
             time.sleep(0.0005)
         return self._lock
-
-    def _memory(self) -> AbstractContextManager[None]:
-        return memory_errors(self.state.settings.batch_size, self.state.config.d_sae, self.state.device)
 
     def _check(self, x: Tensor) -> None:
         """Refuse a batch with NaN or infinity, before it spoils the weights."""

@@ -237,7 +237,7 @@ class Sweep:
                 if run._loop.checkpoint is not None and not run._loop.checkpoint.exists:
                     run._loop.save()  # so that a sweep killed early can be resumed whole
             first = min(run.step for run in going)
-            with batches_of(self._acts, settings, first, self._nothing_left) as batches:
+            with going[0]._loop.memory(), batches_of(self._acts, settings, first, self._nothing_left) as batches:
                 for number, x in enumerate(batches, first):
                     self._hand_out(x, number, going)
                     if time.monotonic() - self._told >= TELL_EVERY:

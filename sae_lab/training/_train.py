@@ -121,7 +121,19 @@ def train(  # type: ignore[misc]  # the overloads say what comes back, this says
     Raises
     ------
     BadInput
-        Something asked for makes no sense, or a row holds NaN or infinity (the row is named); nothing is lost.
+        Something asked for makes no sense, or a row holds NaN or infinity (the row is named); or another run is
+        writing to `checkpoint`, or has written there.
+    OutOfMemory
+        A step does not fit; the message proposes a batch size.
+    Diverged
+        The loss or the weights are no longer finite.
+    Unavailable
+        The disk is full; the checkpoint before stays.
+
+    Notes
+    -----
+    An error that ends a run which has begun has the run as its attribute `.run`, with what was learned. The checkpoint
+    is whole at every moment, also when the process is killed.
     """
     configs = [config] if isinstance(config, SAEConfig) else list(config) if isinstance(config, list | tuple) else []
     for each in configs or [config]:
