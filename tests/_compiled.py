@@ -65,7 +65,6 @@ def step(config, size: tuple[int, int, int], *, precision: str, dead: int) -> No
         kernel = CudaKernel(config, weights, rows, Optimiser())
         x = torch.empty(rows, d_in)
         y = x if config.center else torch.empty(rows, d_out)
-        kernel.prepare(1e-3)
         kernel.advance(Batch(x, y), kernel.padded(torch.arange(dead)))
 
 

@@ -123,14 +123,14 @@ def selected() -> dict:
         for floor, shift in ((0.0, 0.0), (1.2, 0.0), (0.3, 0.0), (1e3, 0.0), (1.0, -2.0), (1.0, -1e3)):
             pre, bias = torch.randn(rows, n, generator=generator) + shift, 0.1 * torch.randn(n, generator=generator)
             made.floor.fill_(floor)
-            active = made.select(pre, bias)
+            active = made.select(pre + bias)
             again = int(made.again.max()) if places is RowTopK else 1 - int(found_at_once(made))
             error = float((dense(active, rows, n) - config.select(pre + bias)).abs().max())
             found[f"{places.__name__} {floor} {shift}"] = {"error": error, "again": again}
         pre = torch.ones(rows, n)
         pre[:, 7], pre[1] = 2.0, -1.0
         made.floor.fill_(0.5)
-        active = made.select(pre, torch.zeros(n))
+        active = made.select(pre)
         tied = dense(active, rows, n)
         columns = tied[0].nonzero().squeeze(1).tolist()
         found[f"{places.__name__} ties"] = {"columns": columns, "l0": tied.gt(0).sum(1).tolist()}

@@ -166,8 +166,8 @@ class CudaKernel(Kernel):
         if (skip := w.extra.get("W_skip")) is not None:
             target = torch.addmm(target, x, skip.T, alpha=-1.0)
         low_read = read.to(self._low_W_enc.dtype)
-        pre = torch.mm(low_read, self._low_W_enc.T, out=self._pre[:rows])
-        active = self.places.select(pre, w.b_enc)
+        bias = w.b_enc.to(low_read.dtype)  # added before the product is written: nobody reads twice as much for it
+        active = self.places.select(torch.addmm(bias, low_read, self._low_W_enc.T, out=self._pre[:rows]))
         error = self._decode(active, target)
         fvu = error.squared / (rows * self.d_out)
         aux = None if dead is None else self._aux(dead, error, read)

@@ -14,18 +14,31 @@ from __future__ import annotations
 import triton
 from triton import language as tl
 
-from sae_lab.training.kernels.cuda._select import collect_row, load_block
+from sae_lab.training.kernels.cuda._select import load_block, put
+
+
+@triton.jit
+def collect_row(pre, low, values, latents, n, room: tl.constexpr, block: tl.constexpr):
+    """Put aside what exceeds `low`, as far as there is room; return how much does."""
+    found = tl.full((), 0, tl.int32)
+    for begin in range(0, n, block):
+        x = load_block(pre, begin, n, block)
+        above = x > low
+        fits = above & (found + tl.cumsum(above.to(tl.int32), 0) <= room)
+        put(x, begin + tl.arange(0, block), fits, found, values, latents)
+        found += tl.sum(above.to(tl.int32), 0)
+    return found
 
 
 @triton.jit
 def collect_rows(
-    pre, bias, floor, held_values, held_latents, found, n, room: tl.constexpr, block: tl.constexpr
+    pre, floor, held_values, held_latents, found, n, room: tl.constexpr, block: tl.constexpr
 ):  # fmt: skip
     """One program a row: put aside what exceeds the floor, fill with zeros; `found` gets how much does."""
     row = tl.program_id(0).to(tl.int64)
     held_values += row * room
     count = collect_row(
-        pre + row * n, bias, tl.load(floor), held_values, held_latents + row * room, n, room, block
+        pre + row * n, tl.load(floor), held_values, held_latents + row * room, n, room, block
     )  # fmt: skip
     tl.store(found + row, count)
     held = tl.arange(0, room)
@@ -48,7 +61,7 @@ def digits_of(x, known, shift):
 
 @triton.jit
 def count_digits(
-    pre, bias, state, held_values, found, digits, n, shift, room: tl.constexpr, block: tl.constexpr
+    pre, state, held_values, found, digits, n, shift, room: tl.constexpr, block: tl.constexpr
 ):  # fmt: skip
     """One program a row: add its `digits_of`, of the candidates or of the whole row."""
     row = tl.program_id(0).to(tl.int64)
@@ -58,7 +71,7 @@ def count_digits(
         counts += digits_of(tl.load(held_values + row * room + tl.arange(0, room)), known, shift)
     else:
         for begin in range(0, n, block):
-            counts += digits_of(load_block(pre + row * n, bias, begin, n, block), known, shift)
+            counts += digits_of(load_block(pre + row * n, begin, n, block), known, shift)
     # whole numbers: the order makes no difference. In all they may exceed 32 bits
     tl.atomic_add(digits + tl.arange(0, 256), counts.to(tl.int64), mask=counts > 0)
 
@@ -80,7 +93,7 @@ def pick_digit(state, digits, shift):
 
 @triton.jit
 def tally_rows(
-    pre, bias, state, held_values, found, greater, equal, n, room: tl.constexpr, block: tl.constexpr
+    pre, state, held_values, found, greater, equal, n, room: tl.constexpr, block: tl.constexpr
 ):  # fmt: skip
     """One program a row: how many of its values exceed the cut, and how many equal it."""
     row = tl.program_id(0).to(tl.int64)
@@ -92,7 +105,7 @@ def tally_rows(
         same += tl.sum(((x == cut) & (x > 0)).to(tl.int32), 0)
     else:
         for begin in range(0, n, block):
-            x = load_block(pre + row * n, bias, begin, n, block)
+            x = load_block(pre + row * n, begin, n, block)
             more += tl.sum((x > cut).to(tl.int32), 0)
             same += tl.sum(((x == cut) & (x > 0)).to(tl.int32), 0)
     tl.store(greater + row, more)
@@ -113,7 +126,7 @@ def emit(x, columns, cut, done, tied, ties, values, latents, rows, row):
 
 @triton.jit
 def emit_rows(
-    pre, bias, state, held_values, found, held_latents, starts, ties, values, latents, rows, n,
+    pre, state, held_values, found, held_latents, starts, ties, values, latents, rows, n,
     room: tl.constexpr, block: tl.constexpr,
 ):  # fmt: skip
     """One program a row: write what it keeps, from `starts` on, with at most `ties` values that equal the cut."""
@@ -128,6 +141,6 @@ def emit_rows(
         done, tied = emit(x, columns, cut, done, tied, most, values, latents, rows, row)
     else:
         for begin in range(0, n, block):
-            x = load_block(pre + row * n, bias, begin, n, block)
+            x = load_block(pre + row * n, begin, n, block)
             columns = begin + tl.arange(0, block)
             done, tied = emit(x, columns, cut, done, tied, most, values, latents, rows, row)

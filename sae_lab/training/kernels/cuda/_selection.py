@@ -62,8 +62,8 @@ class Places:
         """A buffer of zeros."""
         return torch.zeros(shape, dtype=torch.int32, device=self.values.device)
 
-    def select(self, pre: Tensor, bias: Tensor) -> Active:
-        """Select from pre-activations (rows, d_sae) to which the bias (d_sae,) is still to be added."""
+    def select(self, pre: Tensor) -> Active:
+        """Select from pre-activations (rows, d_sae)."""
         raise NotImplementedError
 
 
@@ -77,11 +77,11 @@ class RowTopK(Places):
         self.ends, self.again = self.ints(rows), self.ints(rows)
         self.cuts, self.cut = torch.zeros(rows, device=device), torch.zeros((), device=device)
 
-    def select(self, pre: Tensor, bias: Tensor) -> Active:
+    def select(self, pre: Tensor) -> Active:
         """See `Places.select`."""
         rows, k = len(pre), self.k
         _select.select_rows[(rows,)](
-            pre, bias, self.floor, self.held_values, self.held_latents, self.values, self.latents, self.ends,
+            pre, self.floor, self.held_values, self.held_latents, self.values, self.latents, self.ends,
             self.cuts, self.again, self.d_sae, k,
             room=self.room, block=self.block, slots=triton.next_power_of_2(k),
         )  # fmt: skip
@@ -101,14 +101,14 @@ class BatchTopK(Places):
         self.found, self.greater, self.equal = self.ints(rows), self.ints(rows), self.ints(rows)
         self.state, self.digits = self.ints(3), self.ints(256).long()
 
-    def select(self, pre: Tensor, bias: Tensor) -> Active:
+    def select(self, pre: Tensor) -> Active:
         """See `Places.select`."""
         rows, n, block = len(pre), self.d_sae, self.block
         budget = min(self.k * rows, rows * n)
         shapes = {"room": self.room, "block": block}
         grid = (rows,)
         held = self.held_values[:rows]
-        _select_batch.collect_rows[grid](pre, bias, self.floor, held, self.held_latents, self.found, n, **shapes)
+        _select_batch.collect_rows[grid](pre, self.floor, held, self.held_latents, self.found, n, **shapes)
         # then the cut is above the floor, so rows whose candidates all found room need not be read again
         stands = (self.found[:rows].sum() >= budget) | (self.floor == 0)
         self.state[0].zero_()
@@ -116,10 +116,10 @@ class BatchTopK(Places):
         self.state[2].copy_(stands)
         rest = (self.state, held, self.found)
         for shift in (24, 16, 8, 0):
-            _select_batch.count_digits[grid](pre, bias, *rest, self.digits, n, shift, **shapes)
+            _select_batch.count_digits[grid](pre, *rest, self.digits, n, shift, **shapes)
             _select_batch.pick_digit[(1,)](self.state, self.digits, shift)
 
-        _select_batch.tally_rows[grid](pre, bias, *rest, self.greater, self.equal, n, **shapes)
+        _select_batch.tally_rows[grid](pre, *rest, self.greater, self.equal, n, **shapes)
         greater, equal = self.greater[:rows], self.equal[:rows]
         left = rows * (self.k + 1) - greater.sum()
         before = equal.cumsum(0) - equal
@@ -132,7 +132,7 @@ class BatchTopK(Places):
         latents.fill_(n)
         numbers.zero_()
         _select_batch.emit_rows[grid](
-            pre, bias, *rest, self.held_latents, starts, ties, values, latents, numbers, n, **shapes
+            pre, *rest, self.held_latents, starts, ties, values, latents, numbers, n, **shapes
         )
         cut = self.state[0].view(torch.float32)
         self.floor.copy_(0.85 * cut)
