@@ -43,11 +43,11 @@ def share_of(texts: Any, model: sl.Model, rows: int, task: dict[str, Any]) -> tu
     chosen: list[list[Any]] = [[], []]
     for part, wanted in zip(chosen, (rows, HELD_OUT), strict=True):
         for text in texts:
-            if wanted <= 0:
-                break
             part.append(text)
             tokens = len(model.tokenize([text])[0])
             wanted -= tokens - -(-tokens // task["context_length"])  # the first position of each window gives no row
+            if wanted <= 0:
+                break
     return chosen[0], chosen[1]
 
 
