@@ -155,11 +155,8 @@ def _told(rounds: int, title: str) -> Iterator[int]:
 
 def versions(found: dict[str, Found], contestants: Sequence[Contestant]) -> str:
     """Libraries and their versions, each once."""
-    told: dict[str, str] = {}
-    for each in contestants:
-        told |= {each.library: found[each.name].facts["version"]} if each.worker != "product" else {}
-        told |= (
-            {"numba": importlib.metadata.version("numba")} if each.environment.get("SAE_LAB_COMPILED") == "1" else {}
-        )
+    told = {each.library: found[each.name].facts["version"] for each in contestants if each.worker != "product"}
+    if any(each.environment.get("SAE_LAB_COMPILED") == "1" for each in contestants):
+        told["numba"] = importlib.metadata.version("numba")
     told["torch"] = ", ".join({what.facts["torch"] for what in found.values()})
     return ", ".join(f"{name} {version}" for name, version in told.items())

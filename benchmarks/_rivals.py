@@ -27,9 +27,8 @@ import platformdirs
 HERE = Path(__file__).parent
 OURS = "sae-lab"
 RIVALS = {"sae-lens": "6.54.12", "eai-sparsify": "1.3.3", "dictionary-learning": "0.1.0"}
-UNUSED = {
-    "dictionary-learning": ["torchvision"]
-}  # nnsight asks for it, nobody imports it, and its build has to fit torch's
+# nnsight asks for it, nobody imports it, and its build would have to fit torch's
+UNUSED = {"dictionary-learning": ["torchvision"]}
 QUIET = {"TQDM_DISABLE": "1", "WANDB_MODE": "disabled", "PYTHONWARNINGS": "ignore", "SPARSIFY_DISABLE_TRITON": "1"}
 
 
@@ -63,22 +62,28 @@ class Environments:
             return sys.executable
         wanted = {distribution: RIVALS[distribution], "torch": importlib.metadata.version("torch")}
         folder = self.folder / distribution
-        python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-        if not python.exists():
+        python = str(folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python"))
+        if installed(python, *wanted) is None:
             print(f"Installing {distribution} {RIVALS[distribution]} into {folder}", file=sys.stderr, flush=True)
             subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
             packages = [f"{name}=={version}" for name, version in wanted.items()]
-            subprocess.run([str(python), "-m", "pip", "install", "--quiet", *self.pip, *packages], check=True)
+            subprocess.run([python, "-m", "pip", "install", "--quiet", *self.pip, *packages], check=True)
             for name in UNUSED.get(distribution, []):
-                subprocess.run([str(python), "-m", "pip", "uninstall", "--quiet", "--yes", name], check=True)
-        ask = "import importlib.metadata as m, sys; print(*(m.version(name) for name in sys.argv[1:]))"
-        answer = subprocess.run([str(python), "-c", ask, *wanted], text=True, capture_output=True)
-        if answer.stdout.split() != list(wanted.values()):
-            raise SystemExit(
-                f"{folder} holds {', '.join(wanted)} {answer.stdout.strip() or 'no more'}, but "
-                f"{', '.join(wanted.values())} are wanted: delete it, or name another folder with --environments"
-            )
-        return str(python)
+                subprocess.run([python, "-m", "pip", "uninstall", "--quiet", "--yes", name], check=True)
+        if (found := installed(python, *wanted)) != wanted:
+            raise SystemExit(f"{folder} holds {found}, not {wanted}: delete it, or name another with --environments")
+        return python
+
+
+def installed(python: str, *names: str) -> dict[str, str] | None:
+    """Versions of these distributions, where the interpreter and all of them are there."""
+    if not Path(python).exists():
+        return None
+    ask = (
+        "import importlib.metadata as m, json, sys; print(json.dumps({name: m.version(name) for name in sys.argv[1:]}))"
+    )
+    answer = subprocess.run([python, "-c", ask, *names], text=True, capture_output=True)
+    return None if answer.returncode else dict(json.loads(answer.stdout))
 
 
 class Worker:
