@@ -259,3 +259,5 @@ def test_where_files_cannot_be_locked_a_warning_says_so(rows, tmp_path, monkeypa
     with pytest.warns(UserWarning, match="cannot be locked"):
         run = sl.train(config("TopK"), rows, **OPTIONS, checkpoint=tmp_path / "c")
     assert run.status == "finished"
+    with pytest.warns(UserWarning, match="cannot be locked"):
+        assert len(sl.harvest(FakeModel(), make_texts(), path=tmp_path / "acts", **HARVEST))

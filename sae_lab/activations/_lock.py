@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -37,6 +38,12 @@ def folder_lock(folder: Path) -> Iterator[None]:
                 f"{folder} is being written by another harvest (process {holder or 'unknown'}): "
                 f"wait until it ends, or choose another path"
             ) from None
+        except OSError as error:  # some network drives
+            warnings.warn(
+                f"{path} cannot be locked ({error.strerror}): see to it that no other harvest writes there",
+                stacklevel=4,
+            )
+            break
         # The holder before us removed its file between our open and our lock: then ours locks nothing.
         if _same_file(handle, path):
             break
