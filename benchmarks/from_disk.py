@@ -6,7 +6,7 @@ A store of random float16 rows is written once. Then, in each repeat and each in
 memory, as many as are needed (the whole store would not fit beside the rest); and the store on disk, whose pages are
 thrown out of the system's page cache before every buffer that is read: so each buffer comes from the disk, as in a
 store far larger than memory. Both sides first only take batches ("read"), then train on them ("train"), from the
-moment when a buffer has been filled until it is used up, or several: in which time as many are read ahead.
+first batch of one buffer to the first of the next, or of a later one: in which time as many are read as are used.
 
 What is true of a large store is how far the rows of a buffer lie apart. So a store of less than 20 GB is read with
 buffers that are smaller in the same measure, and tells nearly the same in less time. Rates leave out the beginning of
@@ -111,7 +111,7 @@ def rates(task: dict[str, Any], where: str) -> dict[str, float]:
     _gather.FIRST_BATCHES = sys.maxsize  # whole buffers from the beginning: what the rest of a long run is like
     acts = sl.Activations.open(folder, verify=False)
     in_buffer = max(1, _gather.BUFFER_BYTES // (2 * acts.d_in * size))
-    steps = max(1, round(task["steps"] / in_buffer)) * in_buffer - 1  # the first batch is not timed
+    steps = max(1, round(task["steps"] / in_buffer)) * in_buffer  # from one buffer's first batch to another's
     first = sl.Activations.from_array(acts[: 2 * size])
     if where == "memory":
         acts = sl.Activations.from_array(acts.view(slice(0, (steps + 1) * size)).tensor(torch.float16))
