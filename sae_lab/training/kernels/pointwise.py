@@ -1,4 +1,4 @@
-"""The step for methods whose latents decide one by one: ReLU, p-anneal, Gated, JumpReLU.
+"""The step for methods whose latents decide one by one: p-anneal, Gated, JumpReLU.
 
 Which latents matter for a row is seen from pre-activations alone, so the products of the formulas are written out
 here, and autograd is left with what each method does to single numbers (`Penalised.activate`). Two ways lead there:
@@ -20,10 +20,11 @@ import torch
 from torch import Tensor
 
 from sae_lab.saes import SAEConfig
-from sae_lab.saes._largest import above
+from sae_lab.saes._active import marks, places, rows_and_columns
 from sae_lab.saes._penalised import Codes, Penalised
 from sae_lab.training._step import Batch, Moment, Optimiser, Statistics, Weights
-from sae_lab.training.kernels.cpu import BLOCK, SparseKernel, _weighted_sums
+from sae_lab.training.kernels.cpu import SparseKernel, _weighted_sums
+from sae_lab.training.kernels.relu import block_rows
 
 MANY = 0.15  # share of all pairs above which blocks are faster than a list
 
@@ -38,6 +39,9 @@ class PointwiseKernel(SparseKernel):
     def __init__(self, config: SAEConfig, weights: Weights, batch_size: int, optimiser: Optimiser):
         super().__init__(config, weights, batch_size, optimiser)
         self.method = cast(Penalised, config)
+        rows = block_rows(batch_size, self.d_sae)
+        self._product = weights.W_enc.new_empty(rows, self.d_sae)
+        self._active = torch.empty(rows, self.d_sae, dtype=torch.bool, device=weights.W_enc.device)
 
     @torch.no_grad()
     def gradients(self, batch: Batch, moment: Moment, dead: Tensor | None) -> Statistics:
@@ -68,11 +72,13 @@ class PointwiseKernel(SparseKernel):
     def _few(self, step: _Step, dead: Tensor | None, dead_pre: Tensor | None) -> _Made:
         """From the list of pairs above the floor."""
         w, rows = self.weights, len(step.target)
-        zero = step.floor.new_zeros(())
-        found = [(above(pre, zero), begin) for begin, pre in self._blocks(step, dead, dead_pre)]
-        places = torch.cat([block[1] + begin * self.d_sae for block, begin in found])
-        row, latent = places.div(self.d_sae, rounding_mode="floor"), places % self.d_sae
-        pre = torch.cat([block[0] for block, _ in found]) + step.floor[latent]
+        listed, limit = [], step.floor - w.b_enc
+        for begin, product in self._blocks(step, dead, dead_pre):
+            found = places(marks(product, limit, out=self._active[: len(product)]))
+            number, latent, _ = rows_and_columns(found, *product.shape)
+            listed.append((number.add_(begin), latent, product.view(-1).index_select(0, found)))
+        row, latent, pre = (torch.cat(part) for part in zip(*listed, strict=True))
+        pre += w.b_enc.index_select(0, latent)
         offsets = torch.searchsorted(row, torch.arange(rows, device=row.device))
         leaves = step.leaves
         pre.requires_grad_(True)
@@ -113,8 +119,8 @@ class PointwiseKernel(SparseKernel):
         d_W_enc, d_W_dec, d_b_enc = torch.zeros_like(w.W_enc), torch.zeros_like(w.W_dec), torch.zeros_like(w.b_enc)
         extra_loss, cut = error.new_zeros(()), error.new_full((), torch.inf)
         firings = torch.zeros(self.d_sae, dtype=torch.int64, device=error.device)
-        for begin, above_floor in self._blocks(step, dead, dead_pre):
-            pre = above_floor.add_(step.floor).requires_grad_(True)
+        for begin, product in self._blocks(step, dead, dead_pre):
+            pre = product.add_(w.b_enc).requires_grad_(True)
             block = slice(begin, begin + len(pre))
             target, read = step.target[block], step.read[block]
             with torch.enable_grad():
@@ -144,14 +150,14 @@ class PointwiseKernel(SparseKernel):
         return _Made(error, extra_loss, firings, cut)
 
     def _blocks(self, step: _Step, dead: Tensor | None, dead_pre: Tensor | None) -> Iterator[tuple[int, Tensor]]:
-        """Pre-activations less the floor, a block of rows at a time in the same buffer."""
-        bias = self.weights.b_enc - step.floor
-        for begin in range(0, len(step.read), BLOCK):
-            block = step.read[begin : begin + BLOCK]
-            pre = torch.addmm(bias, block, self.weights.W_enc.T, out=self._pre[: len(block)])
+        """The encoder's products, to which biases are still to be added, a block of rows at a time in one buffer."""
+        b_enc, size = self.weights.b_enc, len(self._product)
+        for begin in range(0, len(step.read), size):
+            block = step.read[begin : begin + size]
+            product = torch.mm(block, self.weights.W_enc.T, out=self._product[: len(block)])
             if dead is not None and dead_pre is not None:
-                dead_pre[begin : begin + len(block)] = pre[:, dead] + step.floor[dead]
-            yield begin, pre
+                torch.add(product[:, dead], b_enc[dead], out=dead_pre[begin : begin + len(block)])
+            yield begin, product
 
 
 class _Leaves:

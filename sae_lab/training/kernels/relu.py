@@ -40,7 +40,7 @@ class ReLUKernel(SparseKernel):
 
     def __init__(self, config: SAEConfig, weights: Weights, batch_size: int, optimiser: Optimiser):
         super().__init__(config, weights, batch_size, optimiser)
-        rows = min(batch_size, max(LEAST, min(BLOCK, ENTRIES // self.d_sae)))
+        rows = block_rows(batch_size, self.d_sae)
         like = weights.W_enc
         self._product, self._d_pre = like.new_empty(rows, self.d_sae), like.new_empty(rows, self.d_sae)
         self._chunk = min(rows, max(1, CHUNK // self.d_sae))
@@ -179,6 +179,11 @@ class _Sums:
 def _lowest(z: Tensor, out: Tensor | None = None) -> Tensor:
     """The least of the bits of `z`, which is nowhere negative, after adding WRAP; WRAP itself if all are 0."""
     return torch.add(z.view(torch.int32), WRAP, out=out).amin()
+
+
+def block_rows(batch_size: int, d_sae: int) -> int:
+    """How many rows to take at a time."""
+    return min(batch_size, max(LEAST, min(BLOCK, ENTRIES // d_sae)))
 
 
 def _blocks(rows: int, size: int) -> Iterator[slice]:
