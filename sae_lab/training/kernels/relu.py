@@ -25,7 +25,7 @@ from sae_lab.saes.relu import ReLU
 from sae_lab.training._step import Batch, Moment, Optimiser, Statistics, Weights
 from sae_lab.training.kernels.cpu import SparseKernel, _weighted_sums
 
-MANY = 0.07  # share of a block's pairs above which dense products are faster
+MANY = 0.06  # share of a block's pairs above which dense products are faster
 BLOCK = 1024  # rows at a time, with which products are as fast as with all rows ...
 LEAST = 512  # ... and nearly as fast, where so many take more than so many entries
 ENTRIES = 2**23
