@@ -28,7 +28,6 @@ from sae_lab.training.kernels.compiled import _candidates
 from sae_lab.training.kernels.compiled._kernel import CompiledKernel
 from sae_lab.training.kernels.cpu import Pairs
 
-BLOCK = 256  # rows at once: this product loses nothing by it, and reading what it made is faster
 CHECKED, CHECK_EVERY = 32, 4  # rows, steps
 MEMORY = 0.8  # share of a running mean that stays
 LEAST_RECALL = 0.995
@@ -45,10 +44,10 @@ class Int8Kernel(CompiledKernel):
     """`CompiledKernel` that selects from candidates."""
 
     selections: ClassVar[tuple[str, ...]] = ("row_topk", "batch_topk")
+    most_rows: ClassVar[int] = 256  # this product loses nothing by it, and reading what it made is faster
 
     def __init__(self, config: SAEConfig, weights: Weights, batch_size: int, optimiser: Optimiser):
         super().__init__(config, weights, batch_size, optimiser)
-        self._exact_block, self._int8_block = self.block, min(self.block, BLOCK)
         self._product = self._pre.view(torch.int32)
         self._W = _Rounded(self.d_sae, self.d_in)
         self._x = _Rounded(batch_size, self.d_in)
@@ -77,7 +76,6 @@ class Int8Kernel(CompiledKernel):
             self._floor = floor.clone()
         # the first floor comes from exact values
         self._rounding = self.trusted and (self.config.selection == "row_topk" or self._floor is not None)
-        self.block = self._int8_block if self._rounding else self._exact_block
         if not self._rounding:
             pairs = super()._select(centred, dead, dead_pre)
             return self._noted(pairs)

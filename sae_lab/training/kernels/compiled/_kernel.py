@@ -25,19 +25,20 @@ from sae_lab.training.kernels.compiled._sums import Sums
 from sae_lab.training.kernels.compiled._update import Measured, update
 from sae_lab.training.kernels.cpu import Decoded, Pairs, SparseKernel
 
-BLOCK = 1024  # rows whose pre-activations are held at once
-BLOCK_ENTRIES = 2**25  # fewer rows where latents are so many that these take more than 128 MB ...
-LEAST_BLOCK = 256  # ... but not so few that the product suffers
+BLOCK_ENTRIES = 2**25  # pre-activations of fewer rows are held where these would take more than 128 MB ...
+LEAST_BLOCK = 256  # ... but not of so few that the product suffers
 
 
 class CompiledKernel(SparseKernel):
     """`SparseKernel`, faster; float32 on the CPU."""
 
     selections: ClassVar[tuple[str, ...]] = ("row_topk", "batch_topk")
+    most_rows: ClassVar[int] = 1024
+    """Rows whose pre-activations are held at once."""
 
     def __init__(self, config: SAEConfig, weights: Weights, batch_size: int, optimiser: Optimiser):
         super().__init__(config, weights, batch_size, optimiser)
-        self.block = min(batch_size, max(min(BLOCK, BLOCK_ENTRIES // self.d_sae), LEAST_BLOCK))
+        self.block = min(batch_size, max(min(self.most_rows, BLOCK_ENTRIES // self.d_sae), LEAST_BLOCK))
         width = self.d_in + self.d_out
         buffer = weights.W_dec.new_empty(self.d_sae * max(self.block, width))
         self._pre = buffer[: self.block * self.d_sae].view(self.block, self.d_sae)
