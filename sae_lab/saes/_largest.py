@@ -2,9 +2,9 @@
 
 Columns are divided into groups of eight; the group's maximum costs one vectorised pass. The k largest entries
 of a row lie in the k groups with the largest maxima, so only 8 k entries are left to choose from. Exact; equal
-entries at the cut are chosen arbitrarily but always alike. NumPy partitions with vector instructions where `torch.topk`
-on a CPU does not: together two to three times as fast as that. Where compiled loops can be had (`_scan`), large matrices
-are read once by them, which is faster again.
+entries at the cut are chosen arbitrarily but always alike. NumPy partitions with vector instructions where
+`torch.topk` on a CPU does not: together two to three times as fast as that. Where compiled loops can be had
+(`_scan`), large matrices are read once by them, which is faster again.
 """
 
 from __future__ import annotations
