@@ -169,7 +169,12 @@ def low_precision() -> dict:
     torch.set_float32_matmul_precision("highest")
     away = made._low_W_enc.float() / made.weights.W_enc - 1
     losses = [[float(one.loss) for one in each] for each in (seen, expected)]
-    return {"away": float(away.abs().max()), "kind": str(made._pre.dtype), "losses": losses}
+    found = {"away": float(away.abs().max()), "kind": str(made._pre.dtype), "losses": losses}
+    found["copied_again"] = made._copied != made._versions()
+    made.weights.W_dec[1] *= 2  # as resampling does
+    made.prepare(0.0)
+    found["followed"] = bool(torch.equal(made._low_W_dec, made.weights.W_dec.bfloat16()))
+    return found
 
 
 class Played(GraphKernel):
@@ -216,19 +221,23 @@ class Unrecorded(Played):
 
 def recorded() -> dict:
     """A recorded run beside one that is not, with dead latents that come and change, and a third shape."""
-    found, config = {}, sl.TopK(d_sae=D_SAE, k=K)
+    found, counted, config = {}, [], sl.TopK(d_sae=D_SAE, k=K)
     runs = [(None, ROWS)] * 2 + [(DEAD, ROWS), (DEAD[1:], ROWS), (DEAD[3:], ROWS), (None, 2)]
     for kernel in (CudaKernel, Played):
         start = weights(config, D_IN, 0.0)
         made = kernel(config, start, ROWS, Optimiser())
-        generator, losses, firings = torch.Generator().manual_seed(6), [], []
+        generator, losses, firings, changes = torch.Generator().manual_seed(6), [], [], []
         for dead, rows in runs:
+            before = {name: tensor._version for name, tensor in (start.everything() | made.moments()).items()}
             seen = made.step(torch.randn(rows, D_IN, generator=generator), lr=1e-3, dead=dead)
             losses.append(seen.loss)  # read at the end: no later step may have changed it
             firings.append(seen.firings)
+            after = start.everything() | made.moments()
+            changes.append(all(tensor._version > before.get(name, -1) for name, tensor in after.items()))
+        counted.append(all(changes))
         found[kernel.__name__] = {"losses": torch.stack(losses).tolist(), "firings": torch.stack(firings).tolist()}
         found[kernel.__name__]["W_enc"] = start.W_enc.tolist()
-    return found | {"events": made.events, "unrecorded": unrecorded()}
+    return found | {"events": made.events, "unrecorded": unrecorded(), "counted": counted}
 
 
 def unrecorded() -> dict:

@@ -98,6 +98,10 @@ def test_a_recorded_step_is_the_step(interpreted):
     assert found["events"] == ["step", "record", "play", "step", "record", "play", "play", "step"]
 
 
+def test_what_triton_changes_is_counted_as_torch_counts_its_own_changes(interpreted):
+    assert interpreted["recorded"]["counted"] == [True, True]  # by which a run sees that a step was left half-done
+
+
 def test_a_step_that_cannot_be_recorded_is_taken_launch_by_launch(interpreted):
     found = interpreted["recorded"]["unrecorded"]
     assert found["events"] == ["step", "record", "step"]
@@ -114,6 +118,8 @@ def test_low_precision_products_read_a_copy_of_the_encoder(interpreted):
     low = interpreted["low"]
     assert low["kind"] == "torch.bfloat16"
     assert low["away"] < 2**-7  # the interpreter cuts digits off where a GPU rounds
+    assert not low["copied_again"], "a step writes the copies itself"
+    assert low["followed"]
     ours, expected = low["losses"]
     assert ours == pytest.approx(expected, rel=0.02)
     assert ours != expected
