@@ -57,9 +57,13 @@ def resumed(kind, place):
 @pytest.mark.parametrize(
     ("kind", "moments"),
     [
-        ("run", FILES + BYTES + STEPS),
+        pytest.param("run", FILES + BYTES + STEPS, marks=pytest.mark.slow),
         ("stream", [FILES[5], BYTES[2], STEPS[0]]),
-        ("sweep", [("file", 3), ("file", 50), ("file", 90), ("file", 170), ("bytes", 5), ("bytes", 12), STEPS[0]]),
+        pytest.param(
+            "sweep",
+            [("file", 3), ("file", 50), ("file", 90), ("file", 170), ("bytes", 5), ("bytes", 12), STEPS[0]],
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_killed_twice_at_any_moment_a_run_ends_as_if_nothing_had_happened(kind, moments, processes, whole, tmp_path):

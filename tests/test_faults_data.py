@@ -21,7 +21,7 @@ from sae_lab.training._loop import Diverged
 from sae_lab.training._memory import OutOfMemory
 from sae_lab.training._state import TrainingState
 
-LONG = OPTIONS | {"steps": 150}
+LONG = OPTIONS | {"steps": 70}
 
 
 @pytest.fixture(scope="module")
@@ -70,17 +70,17 @@ def test_a_row_that_turns_bad_on_the_disk_is_named_and_the_last_good_state_kept(
         sl.Activations.open(tmp_path / "acts"),
         shard_rows(tmp_path / "acts" / "activations-00000.safetensors"),
     )
-    good = stored[700].copy()
+    good = stored[2957].copy()
 
     def spoil():
-        stored[700, 2] = np.nan
+        stored[2957, 2] = np.nan
         stored.flush()
 
-    with pytest.raises(BadInput, match=r"row 700 .* before step (\d+), and what was learned") as caught:
-        sl.train(trained, acts, **LONG, checkpoint=tmp_path / "c", loggers=[At(20, spoil)])
-    assert 20 <= caught.value.run.step < 150
+    with pytest.raises(BadInput, match=r"row 2957 .* before step (\d+), and what was learned") as caught:
+        sl.train(trained, acts, **LONG, checkpoint=tmp_path / "c", loggers=[At(3, spoil)])
+    assert 3 <= caught.value.run.step < 70
     assert caught.value.run.sae.metadata["steps"] == caught.value.run.step
-    stored[700] = good
+    stored[2957] = good
     stored.flush()
     again = sl.resume(tmp_path / "c", sl.Activations.open(tmp_path / "acts"), progress=False)
     for one, other in zip(again, whole, strict=True) if several else [(again, whole)]:
@@ -111,8 +111,8 @@ def test_a_bad_row_of_a_stream_is_named_and_the_last_good_state_kept(tmp_path):
 
     whole = sl.train(config(), stream(), **LONG)
     with pytest.raises(BadInput, match=r"NaN or inf at a, in document \d+ at position \d+") as caught:
-        sl.train(config(), stream(bad=25), **LONG, checkpoint=tmp_path / "c")
-    assert 5 < caught.value.run.step < 150
+        sl.train(config(), stream(bad=22), **LONG, checkpoint=tmp_path / "c")
+    assert 5 < caught.value.run.step < 70
     assert_same(sl.resume(tmp_path / "c", stream(), progress=False), whole)
 
 
