@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from sae_lab.training.kernels.compiled import Sums
 
 BLOCK = 512
+FIRST_ROWS = 64  # BatchTopK's first floor is taken from
 LEAST_CLOSENESS, MOST_CLOSENESS = 0.85, 0.95  # of BatchTopK's floor to the last cut; nearer as long as that goes well
 
 
@@ -181,9 +182,10 @@ class SparseKernel(Kernel):
     def _above_floor(self, pre: Tensor, begin: int) -> tuple[Tensor, Tensor]:
         """Values above the floor in a block, and their places in the batch as row * d_sae + latent."""
         if self._floor is None:
-            # the first block ever: twice as many as will be kept, were all blocks like this one
-            most = min(2 * self.k * len(pre), pre.numel())
-            self._floor = pre.view(-1).topk(most, sorted=False).values.min().clamp(min=0)
+            # the first rows ever: twice as many as will be kept, were all rows like these
+            first = pre[:FIRST_ROWS].reshape(-1)
+            most = min(2 * self.k * FIRST_ROWS, len(first))
+            self._floor = first.topk(most, sorted=False).values.min().clamp(min=0)
         return self._above(pre, self._floor, begin)
 
     def _above(self, pre: Tensor, floor: Tensor, begin: int) -> tuple[Tensor, Tensor]:
