@@ -121,6 +121,18 @@ def test_codes_with_few_entries_are_decoded_from_a_list_whatever_their_sign(monk
     assert torch.equal(z, before)
 
 
+@pytest.mark.parametrize(("limit", "dense"), [(0.0, True), (16.0, False)])
+def test_reconstructing_decodes_each_block_in_the_faster_way(limit, dense, monkeypatch):
+    s, x, ways = sae("threshold"), rows(), []
+    s.threshold.fill_(limit)
+    plain = _coding._listed
+    monkeypatch.setattr(_coding, "_listed", lambda *args: ways.append("list") or plain(*args))
+    z = by_formula(s, x)
+    assert z.any()
+    torch.testing.assert_close(s(x), z @ s.W_dec + s.b_dec, atol=1e-4, rtol=1e-4)
+    assert bool(ways) != dense
+
+
 def test_a_row_with_nan_is_seen():
     x = rows()
     x[3, 2] = torch.nan

@@ -72,15 +72,12 @@ def encode_sparse(sae: SAE, x: Tensor) -> Sparse:
 
 def decode(sae: SAE, z: Tensor) -> Tensor:
     """Weighted sums of decoder rows, (n, d_out), by dense activations (n, d_sae): products of few where few count."""
-    W_dec = sae.W_dec
     if _plainly(sae, z) or z.device.type != "cpu" or (z[:PROBE] != 0).sum() > FEW * z[:PROBE].numel():
-        return z @ W_dec
+        return z @ sae.W_dec
     decoded = z.new_empty(len(z), sae.d_out)
     for begin in range(0, len(z), _rows(sae)):
         block = z[begin : begin + _rows(sae)].contiguous()
-        found = places(marks(block))
-        _, latents, offsets = rows_and_columns(found, *block.shape)
-        decoded[begin : begin + len(block)] = _weighted_sums(W_dec, latents, offsets, block.view(-1)[found])
+        decoded[begin : begin + len(block)] = _listed(sae, block, marks(block))
     return decoded
 
 
@@ -90,7 +87,12 @@ def reconstruct(sae: SAE, x: Tensor) -> Tensor:
         return decode(sae, encode(sae, x))
     decoded, limit = x.new_empty(len(x), sae.d_out), sae.threshold.clamp(min=0)
     for begin, pre in _pre_activations(sae, x):
-        decoded[begin : begin + len(pre)] = decode(sae, _keep(pre, limit))
+        into = decoded[begin : begin + len(pre)]
+        some = marks(pre[:PROBE], limit)
+        if x.device.type != "cpu" or some.sum() > FEW * some.numel():
+            torch.mm(_keep(pre, limit), sae.W_dec, out=into)
+        else:
+            into.copy_(_listed(sae, pre, marks(pre, limit)))
     return decoded
 
 
@@ -177,5 +179,9 @@ def _chunks(pre: Tensor) -> tuple[Tensor, ...]:
     return pre.split(max(1, CHUNK // pre.shape[1])) if pre.device.type == "cpu" else (pre,)
 
 
-def _weighted_sums(table: Tensor, numbers: Tensor, starts: Tensor, weights: Tensor) -> Tensor:
-    return functional.embedding_bag(numbers, table, starts, mode="sum", per_sample_weights=weights)
+def _listed(sae: SAE, z: Tensor, marked: Tensor) -> Tensor:
+    """The weighted sums of a block's marked entries, each times its latent's decoder row."""
+    found = places(marked)
+    _, latents, offsets = rows_and_columns(found, *z.shape)
+    weights = z.view(-1).index_select(0, found)
+    return functional.embedding_bag(latents, sae.W_dec, offsets, mode="sum", per_sample_weights=weights)
