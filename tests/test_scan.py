@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pytest
 import torch
 
-from sae_lab import _compiled
+from sae_lab import _spread
+from sae_lab._spread import spread
 from sae_lab.saes import _largest, _scan
 
 SHAPES = [(5, 96, 7), (3, 97, 1), (4, 1000, 32), (2, 40, 40), (3, 17, 16)]
@@ -20,7 +23,7 @@ def matrix(rows: int, n: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor
 def largest(pre: torch.Tensor, bias: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
     values, latents = torch.empty(len(pre), k), torch.empty(len(pre), k, dtype=torch.int64)
     given = (pre.numpy(), bias.numpy(), k, _scan.groups(pre.shape[1], k), values.numpy(), latents.numpy())
-    _compiled.spread(_scan.largest_of_rows, len(pre), *given)
+    spread(_scan.largest_of_rows, len(pre), *given)
     return values, latents
 
 
@@ -74,18 +77,52 @@ def test_entries_above_a_floor_come_with_their_places(rows, n, floor):
     assert torch.equal(places // n, (places // n).sort().values), "rows come in order"
 
 
-def test_shares_of_several_threads_make_what_one_makes(monkeypatch):
-    pre, bias = matrix(101, 300)
-    one = largest(pre, bias, 9)
+def three_threads(monkeypatch, way: str) -> None:
     monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    if way == "pool":
+        monkeypatch.setattr(_spread, "_openmp", lambda: None)
+
+
+@pytest.mark.parametrize("way", ["openmp", "pool"])
+def test_shares_of_several_threads_make_what_one_makes(way, monkeypatch):
+    pre, bias = matrix(101, 300)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    one = largest(pre, bias, 9)
+    three_threads(monkeypatch, way)
     three = largest(pre, bias, 9)
     assert torch.equal(one[0], three[0])
     assert torch.equal(one[1], three[1])
-    shares = _compiled.spread(lambda begin, end: (begin, end), 101)
+    shares = spread(lambda begin, end: (begin, end), 101)
     assert len(shares) == 3
     assert np.diff(np.ravel(shares)).sum() == 101
-    assert _compiled.spread(lambda begin, end: (begin, end), 2) == [(0, 1), (1, 2)]
-    assert _compiled.spread(lambda begin, end: (begin, end), 0) == [(0, 0)]
+    assert spread(lambda begin, end: (begin, end), 2) == [(0, 1), (1, 2)]
+    assert spread(lambda begin, end: (begin, end), 0) == [(0, 0)]
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+@pytest.mark.parametrize("way", ["openmp", "pool"])
+def test_an_error_in_a_share_is_raised_and_the_next_call_works(way, error, monkeypatch):
+    three_threads(monkeypatch, way)
+
+    def fails(begin: int, end: int) -> int:
+        if begin == 0:
+            raise error("here")
+        return end
+
+    with pytest.raises(error, match="here"):
+        spread(fails, 9)
+    assert spread(lambda begin, end: end, 9) == [3, 6, 9]
+
+
+@pytest.mark.skipif(not torch.backends.openmp.is_available(), reason="this torch has no OpenMP")
+def test_shares_run_on_the_threads_of_torch(monkeypatch):
+    assert _spread._openmp() is not None
+    three_threads(monkeypatch, "openmp")
+    before = set(threading.enumerate())
+    seen = spread(lambda begin, end: threading.get_native_id(), 9)
+    assert len(seen) == 3
+    assert threading.get_native_id() in seen
+    assert not {thread for thread in threading.enumerate() if "sae_lab-spread" in thread.name} - before
 
 
 @pytest.mark.parametrize("n", [1024, 1030])

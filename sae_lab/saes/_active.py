@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from sae_lab._compiled import spread
+from sae_lab._spread import spread
 
 WORD = 8  # marks that are added at once: bytes of an int64
 MOST = 255  # rows after which a byte could run over

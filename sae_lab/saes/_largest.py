@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 
 from sae_lab import _compiled
+from sae_lab._spread import spread
+from sae_lab.saes._active import marks, places
 
 GROUP = 8
 LARGE = 2**20  # entries from which it is worth to load, and once to compile, the loops
@@ -27,7 +29,7 @@ def largest(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
         values, columns = x.new_empty(rows, k), torch.empty(rows, k, dtype=torch.int64)
         given = (x.numpy(), np.zeros(n, np.float32), k, _scan.groups(n, k), values.numpy(), columns.numpy())
-        _compiled.spread(_scan.largest_of_rows, rows, *given)
+        spread(_scan.largest_of_rows, rows, *given)
         return values, columns
     groups = n // GROUP
     if x.device.type != "cpu" or n % GROUP or groups < 2 * k:
@@ -46,7 +48,7 @@ def _columns_of_largest(x: Tensor, k: int) -> Tensor:
     if x.dtype not in (torch.float32, torch.float64):
         return x.topk(k, dim=1, sorted=False).indices
     columns = torch.empty(len(x), k, dtype=torch.int64)
-    _compiled.spread(_partition, len(x), x.numpy(), k, columns.numpy())
+    spread(_partition, len(x), x.numpy(), k, columns.numpy())
     return columns
 
 
@@ -67,17 +69,8 @@ def above(x: Tensor, floor: Tensor) -> tuple[Tensor, Tensor]:
         from sae_lab.saes import _scan
 
         return _scan.above(x, np.zeros(n, np.float32), float(floor), max(n // 16, 1), 0)
-    flat = x.view(-1)
-    if x.device.type != "cpu" or n % GROUP:
-        places = (flat > floor).nonzero().squeeze(1)
-        return flat.index_select(0, places), places
-    groups = n // GROUP
-    hits = (group_maxima(x).view(-1) > floor).nonzero().squeeze(1)
-    first = hits + hits.div(groups, rounding_mode="floor") * (n - groups)  # the place of a group's first entry
-    places = (first[:, None] + torch.arange(0, n, groups)).view(-1)
-    values = flat.index_select(0, places)
-    kept = (values > floor).nonzero().squeeze(1)
-    return values.index_select(0, kept), places.index_select(0, kept)
+    found = places(marks(x, floor))
+    return x.view(-1).index_select(0, found), found
 
 
 def _scannable(x: Tensor) -> bool:

@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sae_lab._compiled import jit, spread
+from sae_lab._compiled import jit
+from sae_lab._spread import spread
 
 SINGLE = np.float32
 

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sae_lab import _compiled
+from sae_lab._spread import spread
 from sae_lab.saes import SAEConfig
 from sae_lab.training._step import Batch, Moment, Optimiser, Statistics, Weights
 from sae_lab.training.kernels.compiled import _candidates
@@ -107,14 +107,14 @@ class Int8Kernel(CompiledKernel):
             return super()._keep_largest(pre, block)
         into = (self._values[block].numpy(), self._latents[block].numpy(), self._counts[block])
         given = (*self._both(block), self.k, self._groups)
-        _compiled.spread(_candidates.largest_of_candidates, len(pre), pre.numpy(), *given, *into)
+        spread(_candidates.largest_of_candidates, len(pre), pre.numpy(), *given, *into)
 
     def _above(self, pre: Tensor, floor: Tensor, begin: int) -> tuple[Tensor, Tensor]:
         if not self._rounding:
             return super()._above(pre, floor, begin)
         block = slice(begin, begin + len(pre))
         given = (*self._both(block), float(floor), self._groups, begin, self._counts[block])
-        found = _compiled.spread(_candidates.candidates_above, len(pre), pre.numpy(), *given)
+        found = spread(_candidates.candidates_above, len(pre), pre.numpy(), *given)
         values, places = (np.concatenate(parts) for parts in zip(*found, strict=True))
         return torch.from_numpy(values), torch.from_numpy(places)
 
@@ -160,4 +160,4 @@ class _Rounded:
     def round(self, table: Tensor) -> None:
         self.table = table.contiguous().numpy()
         into = (self.numbers.numpy(), self.scales, self.norms)
-        _compiled.spread(_candidates.quantise, len(table), self.table, *into)
+        spread(_candidates.quantise, len(table), self.table, *into)

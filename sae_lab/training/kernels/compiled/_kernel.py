@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sae_lab import _compiled
+from sae_lab._spread import spread
 from sae_lab.saes import SAEConfig, _scan
 from sae_lab.training._step import Optimiser, Weights
 from sae_lab.training.kernels.compiled import _loops
@@ -59,7 +59,7 @@ class CompiledKernel(SparseKernel):
     def _keep_largest(self, pre: Tensor, block: slice) -> None:
         values, latents = self._values[block].numpy(), self._latents[block].numpy()
         bias = self.weights.b_enc.numpy()
-        _compiled.spread(_scan.largest_of_rows, len(pre), pre.numpy(), bias, self.k, self._groups, values, latents)
+        spread(_scan.largest_of_rows, len(pre), pre.numpy(), bias, self.k, self._groups, values, latents)
 
     def _above(self, pre: Tensor, floor: Tensor, begin: int) -> tuple[Tensor, Tensor]:
         bias = self.weights.b_enc.numpy()
@@ -72,7 +72,7 @@ class CompiledKernel(SparseKernel):
         latents, values = pairs.latents.numpy(), pairs.values.numpy()
         into = (error.numpy(), d_values.numpy())
         W_dec = self.weights.W_dec.numpy()
-        _compiled.spread(_loops.decode, len(target), W_dec, latents, values, offsets, target.numpy(), scale, *into)
+        spread(_loops.decode, len(target), W_dec, latents, values, offsets, target.numpy(), scale, *into)
         loss = torch.linalg.vector_norm(error).square() / target.numel()
         d_decoded = error * (2.0 / target.numel())
         return Decoded(error, loss, d_values, d_decoded, pairs.rows, d_decoded.sum(dim=0))

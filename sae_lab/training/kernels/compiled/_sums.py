@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sae_lab import _compiled
+from sae_lab._spread import spread
 from sae_lab.training._step import Weights
 from sae_lab.training.kernels.compiled import _loops
 from sae_lab.training.kernels.compiled._update import Measured
@@ -48,5 +48,5 @@ class Sums:
         tables = (read.numpy(), made.d_decoded.numpy())
         squares, along = np.empty((2, d_sae), np.float32), np.empty(d_sae, np.float32)
         shared = (self._starts, in_order, tables, w.W_dec.numpy(), into, squares, along)
-        _compiled.spread(_loops.sum_gradients, d_sae, *shared)
+        spread(_loops.sum_gradients, d_sae, *shared)
         return {"W_enc": Measured(squares[0], along), "W_dec": Measured(squares[1], along)}

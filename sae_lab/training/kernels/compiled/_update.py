@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sae_lab import _compiled
+from sae_lab._spread import spread
 from sae_lab.training._step import Optimiser, Weights
 from sae_lab.training.kernels.compiled import _loops
 
@@ -52,12 +52,12 @@ def update(
     kept, eps = (single(betas[0]), single(betas[1])), single(optimiser.eps)
     for arrays, along, unit, step in found:
         rate, root = single(lr / (1 - betas[0] ** step)), single((1 - betas[1] ** step) ** -0.5)
-        _compiled.spread(_loops.adam, len(along), *arrays, along, clip, kept, rate, root, eps, unit)
+        spread(_loops.adam, len(along), *arrays, along, clip, kept, rate, root, eps, unit)
 
 
 def _measure(gradient: np.ndarray, own: np.ndarray) -> Measured:
     made = Measured(*np.empty((2, len(own)), np.float32))
-    _compiled.spread(_loops.measure, len(own), gradient, own, *made)
+    spread(_loops.measure, len(own), gradient, own, *made)
     return made
 
 
