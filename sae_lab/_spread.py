@@ -74,4 +74,4 @@ def _openmp() -> Callable[..., None] | None:
 
 @cache
 def _pool(workers: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(workers, thread_name_prefix="sae_lab-spread")
+    return ThreadPoolExecutor(workers, thread_name_prefix="shares of work")

@@ -121,7 +121,7 @@ def test_shares_run_on_the_threads_of_torch(monkeypatch):
     before = set(threading.enumerate())
     seen = spread(lambda begin, end: threading.get_native_id(), 9)
     assert len(seen) == 3
-    assert not {thread for thread in threading.enumerate() if "sae_lab-spread" in thread.name} - before
+    assert not {thread for thread in threading.enumerate() if "shares of work" in thread.name} - before
 
 
 @pytest.mark.parametrize("n", [1024, 1030])
