@@ -124,7 +124,7 @@ def test_the_home_page_carries_a_dashboard_and_what_draws_it(site):
 def test_the_gallery_carries_every_widget_and_is_not_heavy(site):
     gallery = (site / "gallery.html").read_text()
     assert gallery.count("application/vnd.jupyter.widget-view+json") == 7
-    for name in ("dashboard", "map_view", "tree_view", "curve_view", "split_view", "monitor"):
+    for name in ("dashboard", "map_view", "tree_view", "curve_view", "split_view", "monitor", "sweep_monitor"):
         assert (ROOT / "sae_lab" / "widgets" / "static" / f"{name}.js").read_text()[:200].splitlines()[0] in gallery
     assert len(gallery) < 5_000_000
     explorer = site / "_static" / "explorer.html"
