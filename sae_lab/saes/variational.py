@@ -91,8 +91,10 @@ class VariationalTopK(TopK):
 
     @property
     def selection(self) -> Selection:  # type: ignore[override]
-        """Without noise a sparse step is possible."""
-        return "row_topk_l2" if self.sampling == "none" else "own"
+        """Without noise a sparse step is possible; without a penalty as well, it is TopK's."""
+        if self.sampling != "none":
+            return "own"
+        return "row_topk_l2" if self.beta else "row_topk"
 
     @property
     def description(self) -> str:
