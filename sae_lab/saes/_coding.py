@@ -45,7 +45,7 @@ def encode(sae: SAE, x: Tensor) -> Tensor:
     limit = sae.threshold.clamp(min=0)
     for begin, pre in _pre_activations(sae, x, out=None if sae.gate == "topk" else z):
         if sae.gate == "topk":
-            values, latents = _largest(pre, cast(int, sae.k))
+            values, latents = largest(pre, cast(int, sae.k))
             z[begin : begin + len(pre)].scatter_(1, latents, values.relu_())
         else:
             _keep(pre, limit)
@@ -123,15 +123,8 @@ def _keep(pre: Tensor, limit: Tensor) -> Tensor:
     return pre
 
 
-def _largest(pre: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    if has_memory(pre):
-        return largest(pre, k)
-    values, latents = pre.topk(k, dim=-1, sorted=False)
-    return values, latents
-
-
 def _kept(pre: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    values, latents = _largest(pre, k)
+    values, latents = largest(pre, k)
     return values.relu(), torch.where(values > 0, latents, 0)
 
 
@@ -142,7 +135,7 @@ def _pursued(sae: SAE, x: Tensor) -> tuple[Tensor, Tensor]:
 
 def _gated(sae: SAE, pre: Tensor) -> Tensor:
     if sae.gate == "topk":
-        values, indices = _largest(pre, cast(int, sae.k))
+        values, indices = largest(pre, cast(int, sae.k))
         return torch.zeros_like(pre).scatter(-1, indices, values.relu())
     return torch.where(pre <= sae.threshold, 0.0, pre.relu())  # so NaN stays NaN
 

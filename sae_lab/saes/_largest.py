@@ -15,7 +15,7 @@ from torch import Tensor
 
 from sae_lab import _compiled
 from sae_lab._spread import spread
-from sae_lab.saes._active import marks, places
+from sae_lab.saes._active import has_memory, marks, places
 
 GROUP = 8
 LARGE = 2**20  # entries from which it is worth to load, and once to compile, the loops
@@ -24,6 +24,9 @@ LARGE = 2**20  # entries from which it is worth to load, and once to compile, th
 def largest(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """Values and column numbers of the `k` largest entries of each row of `x` (rows, n), in no order."""
     rows, n = x.shape
+    if not has_memory(x):
+        values, columns = x.topk(k, dim=1, sorted=False)
+        return values, columns
     if _scannable(x) and 0 < k <= n:
         from sae_lab.saes import _scan
 
@@ -39,8 +42,8 @@ def largest(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
     best = _columns_of_largest(group_maxima(x.detach()), k)
     candidates = (best[:, :, None] + torch.arange(0, n, groups)).view(rows, k * GROUP)
     entries = x.gather(1, candidates)
-    places = _columns_of_largest(entries.detach(), k)
-    return entries.gather(1, places), candidates.gather(1, places)
+    chosen = _columns_of_largest(entries.detach(), k)
+    return entries.gather(1, chosen), candidates.gather(1, chosen)
 
 
 def _columns_of_largest(x: Tensor, k: int) -> Tensor:

@@ -12,13 +12,14 @@ import contextlib
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from sae_lab import _views
 from sae_lab._progress import Progress
 from sae_lab.saes import SAE, SAEConfig
 from sae_lab.training import _history
+from sae_lab.training._watched import Watched
 from sae_lab.training.loggers import Logger, Logs
 
 if TYPE_CHECKING:
@@ -28,10 +29,9 @@ if TYPE_CHECKING:
     from sae_lab.training._loop import Loop
 
 Status = Literal["running", "finished", "stopped", "failed"]
-Listener = Callable[[dict[str, Any]], None]
 
 
-class TrainingRun:
+class TrainingRun(Watched):
     """A run that `train` or `resume` started; it may still be going on.
 
     Attributes
@@ -43,6 +43,7 @@ class TrainingRun:
     """
 
     def __init__(self, loop: Loop, title: str, background: bool, loggers: Sequence[Logger] = ()):
+        super().__init__()
         self.status: Status = "running"
         self.background = background
         self._loop = loop
@@ -50,7 +51,6 @@ class TrainingRun:
         self._loggers = loggers
         self._error: BaseException | None = None
         self._ended = threading.Event()
-        self._listeners: list[Listener] = []
         self._thread = threading.Thread(target=self._work, name="sae_lab training", daemon=True)
         stop_at_exit(self)
 
@@ -103,21 +103,6 @@ class TrainingRun:
         if self._error is not None:
             raise self._error
         return self
-
-    def add_listener(self, listener: Listener) -> Callable[[], None]:
-        """Call `listener(snapshot)` from the training thread, at most ten times a second and once at the end.
-
-        Returns a function that takes the listener off again.
-        """
-        self._listeners.append(listener)
-        if self.status != "running":
-            listener(self.snapshot())
-
-        def remove() -> None:
-            with contextlib.suppress(ValueError):
-                self._listeners.remove(listener)
-
-        return remove
 
     def snapshot(self) -> dict[str, Any]:
         """Return the newest figures by name; those not known yet are None.
@@ -197,15 +182,6 @@ class TrainingRun:
             self._tell()
         finally:
             self._ended.set()
-
-    def _tell(self) -> None:
-        seen = self.snapshot()
-        for listener in list(self._listeners):
-            try:
-                listener(seen)
-            except Exception:  # a broken display must not end a run; it is taken off and the run goes on
-                with contextlib.suppress(ValueError):
-                    self._listeners.remove(listener)
 
 
 def _note(seen: dict[str, Any]) -> str:

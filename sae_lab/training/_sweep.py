@@ -12,7 +12,7 @@ import contextlib
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sae_lab import _views
@@ -20,7 +20,8 @@ from sae_lab._progress import Progress
 from sae_lab.saes import SAE, SAEConfig
 from sae_lab.training import _history, _naming
 from sae_lab.training._loop import TELL_EVERY, batches_of
-from sae_lab.training._run import Listener, Status, TrainingRun, stop_at_exit
+from sae_lab.training._run import Status, TrainingRun, stop_at_exit
+from sae_lab.training._watched import Watched
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from sae_lab.activations import Activations, ActivationStream
 
 
-class Sweep:
+class Sweep(Watched):
     """Runs that `train([config, ...], acts)` started; they may still be going on.
 
     Attributes
@@ -42,11 +43,11 @@ class Sweep:
     """
 
     def __init__(self, runs: Sequence[TrainingRun], acts: Activations | ActivationStream, background: bool):
+        super().__init__()
         self.runs = list(runs)
         self.background = background
         self._acts = acts
         self._ended = threading.Event()
-        self._listeners: list[Listener] = []
         self._told = -float("inf")
         self._thread = threading.Thread(target=self._work, name="sae_lab sweep", daemon=True)
         stop_at_exit(self)
@@ -145,21 +146,6 @@ class Sweep:
             warnings.warn(f"run {number} of the sweep failed: {error}", stacklevel=2)
         return self
 
-    def add_listener(self, listener: Listener) -> Callable[[], None]:
-        """Call `listener(snapshot)` from the sweep's thread, at most ten times a second and once at the end.
-
-        Returns a function that takes the listener off again.
-        """
-        self._listeners.append(listener)
-        if self.status != "running":
-            listener(self.snapshot())
-
-        def remove() -> None:
-            with contextlib.suppress(ValueError):
-                self._listeners.remove(listener)
-
-        return remove
-
     def snapshot(self) -> dict[str, Any]:
         """Return the newest figures by name; those not known yet are None.
 
@@ -215,17 +201,8 @@ class Sweep:
                 remove()
 
     def _tell(self) -> None:
-        """A word to whoever listens."""
         self._told = time.monotonic()
-        if not self._listeners:
-            return
-        seen = self.snapshot()
-        for listener in list(self._listeners):
-            try:
-                listener(seen)
-            except Exception:  # a broken display must not end the runs; it is taken off and they go on
-                with contextlib.suppress(ValueError):
-                    self._listeners.remove(listener)
+        super()._tell()
 
     def _work(self) -> None:
         """What the thread does."""
