@@ -33,7 +33,7 @@ import numpy as np
 import torch
 
 import sae_lab as sl
-from sae_lab.activations import _gather
+from sae_lab.activations import _gather, _order
 from sae_lab.activations._corpus import CorpusState
 from sae_lab.activations._manifest import installed_versions, read_manifest, write_manifest
 from sae_lab.activations._plan import Batch, TokenSequence
@@ -110,7 +110,8 @@ def rates(task: dict[str, Any], where: str) -> dict[str, float]:
     _gather.BUFFER_BYTES = task["buffer_bytes"]
     _gather.FIRST_BATCHES = sys.maxsize  # whole buffers from the beginning: what the rest of a long run is like
     acts = sl.Activations.open(folder, verify=False)
-    in_buffer = max(1, _gather.BUFFER_BYTES // (2 * acts.d_in * size))
+    rows, window = _gather.BUFFER_BYTES // (2 * acts.d_in), _order.window_rows(acts.d_in)
+    in_buffer = max(1, (rows // window * window if rows > window else rows) // size)
     steps = max(1, round(task["steps"] / in_buffer)) * in_buffer  # from one buffer's first batch to another's
     first = sl.Activations.from_array(acts[: 2 * size])
     if where == "memory":
@@ -126,7 +127,8 @@ def rates(task: dict[str, Any], where: str) -> dict[str, float]:
     found: dict[str, float] = {}
     for name, work in (("read", lambda x: None), ("train", state.advance)):
         batches = acts.batches(size, epochs=None)
-        next(batches)
+        for _ in range(2 * in_buffer + 1):  # until memory of both buffers has been used once
+            next(batches)
         wall, cpu = time.perf_counter(), time.process_time()
         for _ in range(steps):
             work(next(batches))

@@ -1,9 +1,8 @@
-"""Gathering scattered rows from shards, and the global shuffle made of it.
+"""Gathering scattered rows from shards, and shuffled batches made of it.
 
-The order of an epoch is one permutation of all rows, a pure function of the seed and the epoch; a batch is
-a run of it. Rows are fetched for many batches at a time, in the order in which they lie on disk, into a
-buffer of bounded size: reading is nearly sequential however large the store is, and the shuffle is still
-over everything. From disk, the next buffer is filled in a thread while batches are taken from the present one.
+A batch is a piece of the epoch's order of all rows (`_order`). Rows are fetched for many batches at a time, in the
+order in which they lie on disk, into a buffer of bounded size. From disk, the next buffer is filled in a thread while
+batches are taken from the present one.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ import torch
 from torch import Tensor
 
 from sae_lab.activations._ahead import ahead
+from sae_lab.activations._order import epoch_order, window_rows
 from sae_lab.activations._shards import Shard
 
 # Bytes of rows fetched at once, in each of the buffers. The order of the rows does not depend on it.
@@ -164,22 +164,26 @@ def _pieces(
 
     From disk two buffers are used in turn: one is filled while the batches of the other are taken. The first ones
     hold few batches, and each twice as many as the one before: so that nobody waits for a whole buffer at first, or
-    reads one for a few batches.
+    reads one for a few batches. Large ones end where windows of the order end, as a run of rows is then read at once.
     """
     per_epoch = n // batch_size if drop_last else -(-n // batch_size)
     row_bytes = source.d_in * source.dtype.itemsize
     at_once = max(1, BUFFER_BYTES // (row_bytes * batch_size)) * batch_size
     buffers = [torch.empty((min(at_once, n), source.d_in), dtype=source.dtype) for _ in range(1 + source.on_disk)]
     turns = itertools.cycle(buffers)
-    size = min(FIRST_BATCHES * batch_size, at_once)
+    size, window = min(FIRST_BATCHES * batch_size, at_once), window_rows(source.d_in)
     epoch, first = divmod(skip, per_epoch)
     while epochs is None or epoch < epochs:
-        order = epoch_order(n, seed, epoch)
+        order = epoch_order(n, source.d_in, seed, epoch)
         end = per_epoch * batch_size if drop_last else n
         begin = first * batch_size
         while begin < end:
-            wanted = order[begin : min(begin + size, end)]
-            begin, size = begin + size, min(2 * size, at_once)
+            stop = min(begin + size, end)
+            windows = stop // window * window // batch_size * batch_size
+            if begin < windows and stop < end:
+                stop = windows
+            wanted = order[begin:stop]
+            begin, size = stop, min(2 * size, at_once)
             if rows is not None:
                 wanted = rows[wanted]
             sorting = np.argsort(wanted)
@@ -193,9 +197,3 @@ def _pieces(
             yield fetched, torch.from_numpy(place)
         epoch, first = epoch + 1, 0
 
-
-def epoch_order(n: int, seed: int, epoch: int) -> np.ndarray:
-    """The order of `n` rows in one epoch: int32 where that is enough, four bytes a row."""
-    order = np.arange(n, dtype=np.int32 if n < 2**31 else np.int64)
-    np.random.default_rng([seed, epoch]).shuffle(order)
-    return order
