@@ -71,7 +71,10 @@ def main() -> None:
             found[name].append(fvu_of(acts, held_out, args, seed))
         print(seed, {name: round(values[-1], 5) for name, values in found.items()}, flush=True)
     apart = [runs - plain for plain, runs in zip(found[ORDERS[0]], found[ORDERS[1]], strict=True)]
-    rows = [[name, f"{statistics.mean(values):.4f}", f"{statistics.stdev(values):.4f}"] for name, values in found.items()]
+    rows = [
+        [name, *(f"{tell(values):.4f}" for tell in (statistics.mean, statistics.stdev))]
+        for name, values in found.items()
+    ]
     told = (
         f"{len(acts):,} rows of {args.site} of the model {args.model!r}, {args.epochs} epochs; {args.d_sae} latents, "
         f"k = {args.k}, batches of {args.batch_size}, windows of {args.window:,} rows, runs of {args.run}; "

@@ -196,4 +196,3 @@ def _pieces(
             place[sorting] = np.arange(len(wanted))
             yield fetched, torch.from_numpy(place)
         epoch, first = epoch + 1, 0
-

@@ -29,12 +29,11 @@ def epoch_order(n: int, d_in: int, seed: int, epoch: int) -> np.ndarray:
     rng = np.random.default_rng([seed, epoch])
     window, run = window_rows(d_in), max(1, RUN_BYTES // (2 * d_in))
     if n <= window or run == 1:
-        order = np.arange(n, dtype=kind)
-        rng.shuffle(order)
-        return order
+        window, run = n, 1
     runs = np.arange(-(-n // run), dtype=kind)
-    rng.shuffle(runs)
-    order = (runs[:, None] * kind(run) + np.arange(run, dtype=kind)).ravel()
+    if run > 1:
+        rng.shuffle(runs)
+    order: np.ndarray = np.add.outer(run * runs, np.arange(run, dtype=kind)).ravel()
     order = order[order < n]  # the last run may be short
     for begin in range(0, n, window):
         rng.shuffle(order[begin : begin + window])
