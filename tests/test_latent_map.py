@@ -289,8 +289,10 @@ def test_an_sae_alone_has_a_map_without_them(sae):
     assert set(found.labels) == {""}
     with pytest.raises(BadInput, match="give profiles"):
         found.plot("density")
-    assert "coloured by sae" in found.plot().layout.title.text
-    assert len(found.plot("cluster").data) > 1
+    assert found.color == "cluster"
+    assert "coloured by cluster" in found.plot().layout.title.text
+    assert len(found.plot().data) > 1
+    assert sl.latent_map(sae, method="pca", clusters=None, **QUIET).color == "sae"
 
 
 def test_profiles_from_a_file_need_their_sae(sae, tmp_path):

@@ -226,6 +226,13 @@ def test_a_column_that_does_not_exist_is_refused_and_changes_nothing(latents):
     assert view.color == "density"
 
 
+def test_points_are_coloured_by_what_is_known_of_them(latents):
+    unknown = latents.with_column("density", np.full(len(latents), np.nan))
+    assert MapView(latents).color == "density"
+    assert MapView(unknown).color == unknown.color == "cluster"
+    assert MapView(unknown, color="density").color == "density"
+
+
 def test_a_map_view_takes_maps_and_nothing_else():
     with pytest.raises(BadInput, match=r"not a dict: make one with found = sl\.latent_map"):
         MapView({})

@@ -50,7 +50,7 @@ class Explorer(Selectable):
         The latent of the first SAE to show first, or a selection, as in `selection`. By default one that is made of
         many meta-latents, or, without `meta`, one that fires strongly and not all the time.
     color
-        The column that colours the map.
+        The column that colours the map; by default `map.color`.
     latents
         Whose details each dashboard carries, as in `Dashboard`. With a kernel, the others load when they are looked at.
     height
@@ -96,7 +96,7 @@ class Explorer(Selectable):
         chain: StitchChain | None = None,
         model: Any = None,
         latent: int | Mapping[str, Any] | None = None,
-        color: str = "density",
+        color: str | None = None,
         latents: int | Iterable[int] | None = 48,
         height: int = 880,
     ) -> None:

@@ -31,7 +31,8 @@ class MapView(Selectable):
         What `sae_lab.latent_map` returned, or `LatentMap.load`.
     color
         Name of the column of `latent_map.columns` that colours the points. A column of categories or texts gets
-        colours with shapes and names, a column of numbers a scale. The reader can choose another.
+        colours with shapes and names, a column of numbers a scale. By default, `latent_map.color`. The reader can
+        choose another.
     selected
         What is selected first: a latent, or several, of the map's first SAE; or a selection as in `selection`.
     height
@@ -85,13 +86,13 @@ class MapView(Selectable):
         self,
         latent_map: LatentMap,
         *,
-        color: str = "density",
+        color: str | None = None,
         selected: int | Iterable[int] | Mapping[str, Any] | None = None,
         height: int = 560,
     ) -> None:
         self._map = _checked(latent_map)
         selection = _selection(latent_map, selected)
-        super().__init__(data=_pack_map.pack(latent_map), color=color, height=height)
+        super().__init__(data=_pack_map.pack(latent_map), color=color or latent_map.color, height=height)
         self.selection = selection
 
     def update(self, latent_map: LatentMap) -> None:
@@ -100,7 +101,7 @@ class MapView(Selectable):
         columns = [str(name) for name in latent_map.columns]
         with self.hold_sync():
             if self.color not in columns:
-                self.color = columns[0] if columns else ""
+                self.color = latent_map.color
             self.points = self._rows(self.selection)
             self.data = _pack_map.pack(latent_map)
 

@@ -377,7 +377,7 @@ def test_maps_of_nothing_of_one_and_of_many_unknowns_are_drawn(mount):
     expect(number(one)).to_have_text("#0")
     latents = make_map(60, labels=[""] * 60)
     latents.columns["density"] = np.nan
-    place = ready(mount(MapView(latents, selected=7)))
+    place = ready(mount(MapView(latents, color="density", selected=7)))
     expect(place.get_by_text("No value of density is known.")).to_be_visible()
     expect(place.get_by_text("no tokens known")).to_be_visible()
 

@@ -179,11 +179,18 @@ class LatentMap(Result):
                 columns = _columns.with_column(columns, str(name), _columns.taken(frame[name], rows))
         return replace(self, columns=columns)
 
+    @property
+    def color(self) -> str:
+        """The column that colours the map where none is named: density, or where that is unknown, SAE or cluster."""
+        known = [str(name) for name in self.columns if self.columns[name].notna().any()]
+        order = ("density", "sae", "cluster") if len(self.names) > 1 else ("density", "cluster", "sae")
+        return next((name for name in order if name in known), known[0] if known else "density")
+
     def plot(self, color: str | None = None) -> go.Figure:
-        """The map as a plain plotly Figure, coloured by a column; by density, or the SAE where that is unknown."""
+        """The map as a plain plotly Figure, coloured by a column; see `color`."""
         from sae_lab.studies.latent_maps._figure import figure
 
-        return figure(self, color or ("density" if self.columns["density"].notna().any() else "sae"))
+        return figure(self, color or self.color)
 
     def save(self, path: Path | str) -> Path:
         """Write the map to the folder `path`, atomically; return the path."""
