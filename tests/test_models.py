@@ -65,6 +65,16 @@ def test_activations_equal_plain_hidden_states(model):
             assert error < 1e-5, (name, row, float(error))
 
 
+def test_one_site_may_be_given_by_its_name_alone(model):
+    alone, listed = (model.activations([[1, 2, 3]], sites) for sites in ("layers.1", ["layers.1"]))
+    assert alone.keys() == listed.keys() == {"layers.1"}
+    assert torch.equal(alone["layers.1"][0], listed["layers.1"][0])
+    for of_one, of_list in zip(
+        *(model.gradients([[1, 2, 3]], sites) for sites in ("layers.1", ["layers.1"])), strict=True
+    ):
+        assert torch.equal(of_one["layers.1"][0], of_list["layers.1"][0])
+
+
 def test_attention_and_mlp_are_read_whatever_they_return(model):
     found = model.activations([[3, 4, 5]], ["layers.1.attn", "layers.1.mlp", "layers.1.mlp.input"])
     assert {value[0].shape for value in found.values()} == {(3, 32)}

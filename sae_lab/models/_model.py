@@ -169,7 +169,7 @@ class Model:
         options.setdefault("backend", LockedBackend(self.module))
         return self.nnsight.trace(*args, **options)
 
-    def activations(self, batch: Sequence[Sequence[int]], sites: Sequence[str]) -> dict[str, list[torch.Tensor]]:
+    def activations(self, batch: Sequence[Sequence[int]], sites: str | Sequence[str]) -> dict[str, list[torch.Tensor]]:
         """Read activations of a batch of token sequences, and stop after the deepest site.
 
         Parameters
@@ -177,7 +177,7 @@ class Model:
         batch
             Sequences of token ids, of any lengths.
         sites
-            Names of sites; all are read in one pass.
+            Name of a site, or names of several; all are read in one pass.
 
         Returns
         -------
@@ -186,14 +186,13 @@ class Model:
             model's precision and on its device.
         """
         check_batch(batch, self.vocab_size)
-        wanted = {name: self.site(name) for name in sites}
-        ordered = self._sites.in_order(list({site.alias: site for site in wanted.values()}.values()))
+        wanted, ordered = self._wanted(sites)
         inputs, mask = self._inputs(batch)
         values = _passes.read(self.nnsight, self.module, inputs, ordered)
         return {name: _rows(values[site.alias], mask, name) for name, site in wanted.items()}
 
     def gradients(
-        self, batch: Sequence[Sequence[int]], sites: Sequence[str]
+        self, batch: Sequence[Sequence[int]], sites: str | Sequence[str]
     ) -> tuple[dict[str, list[torch.Tensor]], dict[str, list[torch.Tensor]]]:
         """Read activations and the gradient of the model's loss at them, in one pass forward and one back.
 
@@ -213,8 +212,7 @@ class Model:
             Two dicts as `activations` gives, detached.
         """
         check_batch(batch, self.vocab_size)
-        wanted = {name: self.site(name) for name in sites}
-        ordered = self._sites.in_order(list({site.alias: site for site in wanted.values()}.values()))
+        wanted, ordered = self._wanted(sites)
         found: tuple[dict[str, list[torch.Tensor]], dict[str, list[torch.Tensor]]] = ({}, {})
         for part in few_logits(batch, self.vocab_size):
             inputs, mask = self._inputs(part)
@@ -306,6 +304,11 @@ class Model:
         return bool(getattr(self.module, "can_generate", lambda: False)()) and not getattr(
             self.module.config, "is_encoder_decoder", False
         )
+
+    def _wanted(self, sites: str | Sequence[str]) -> tuple[dict[str, Site], list[Site]]:
+        """The sites by the names given, and each of them once, in the order in which the model comes to them."""
+        wanted = {name: self.site(name) for name in ([sites] if isinstance(sites, str) else sites)}
+        return wanted, self._sites.in_order(list({site.alias: site for site in wanted.values()}.values()))
 
     def _inputs(self, batch: Sequence[Sequence[int]]) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
         ids, mask = pad_right(batch, self._pad_id, self.device)
