@@ -22,6 +22,13 @@ def add_options(parser: argparse.ArgumentParser, *, threads: int = 2) -> None:
     )
 
 
+def add_source_options(parser: argparse.ArgumentParser) -> None:
+    """Where real rows come from."""
+    parser.add_argument("--model", default="demo")
+    parser.add_argument("--corpus", default="demo")
+    parser.add_argument("--site", default="layers.9")
+
+
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table; the first column is text, the others are figures."""
     widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]

@@ -43,9 +43,7 @@ def main() -> None:
     """Train in both orders and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     _report.add_options(parser)
-    parser.add_argument("--model", default="demo")
-    parser.add_argument("--corpus", default="demo")
-    parser.add_argument("--site", default="layers.9")
+    _report.add_source_options(parser)
     parser.add_argument("--rows", type=int, default=150_000, help="rows of the texts, about")
     parser.add_argument("--context-length", type=int, default=256)
     parser.add_argument("--batch-size", type=int, default=512)

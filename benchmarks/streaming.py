@@ -147,9 +147,7 @@ def main() -> None:
     """Run the ways and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     _report.add_options(parser)
-    parser.add_argument("--model", default="demo")
-    parser.add_argument("--corpus", default="demo")
-    parser.add_argument("--site", default="layers.9")
+    _report.add_source_options(parser)
     parser.add_argument("--rows", type=int, default=40_000, help="rows of the texts, about")
     parser.add_argument("--context-length", type=int, default=256)
     parser.add_argument("--batch-tokens", type=int, default=2048)
