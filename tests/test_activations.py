@@ -204,6 +204,14 @@ def test_an_epoch_holds_every_row_once_in_an_order_of_chance(distinct):
     assert len({row // 300 for row in order[:64]}) == 6
 
 
+@pytest.mark.parametrize("rows", [[4, 4, 6], [0, 0, 2], [6, 4, 4], [5, 5, 5], [7, 8, 9], [9, 8, 7]])
+def test_a_row_may_be_asked_for_more_than_once(acts, rows):
+    whole = acts.tensor()
+    for source in (acts, Activations.from_array(whole)):
+        assert torch.equal(source[rows], whole[rows])
+        assert torch.equal(source.view(np.array(rows)).tensor(), whole[rows])
+
+
 def test_epochs_differ_and_seeds_differ_and_the_same_seed_repeats(distinct):
     two = rows_of(distinct.batches(52, epochs=2), distinct)
     first, second = two[: len(two) // 2], two[len(two) // 2 :]

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import sae_lab as sl
-from sae_lab._errors import Unavailable
+from sae_lab._errors import BadInput, Unavailable
 from sae_lab.training.loggers import TensorBoard, WandB
 
 CONFIG = sl.TopK(d_sae=32, k=3)
@@ -105,7 +105,8 @@ def test_tensorboard_and_wandb_get_what_they_expect(rows, monkeypatch, tmp_path)
         sys.modules, "wandb", types.SimpleNamespace(init=lambda **options: made.append(options) or theirs)
     )
     sl.train(CONFIG, rows, **OPTIONS, loggers=[TensorBoard(tmp_path), WandB("mine", mode="offline")])
-    assert ("open", str(tmp_path / "TopK__32_latents__k=3")) in calls
+    (opened,) = [call[1] for call in calls if call[0] == "open"]
+    assert opened.startswith(str(tmp_path / "TopK__32_latents__k=3-"))
     assert [call[3] for call in calls if call[:2] == ("add_scalar", "fvu")] == [1, 2, 3, 4, 5, 6]
     assert ("close",) in calls
     assert (made[0]["project"], made[0]["mode"]) == ("mine", "offline")
@@ -114,6 +115,37 @@ def test_tensorboard_and_wandb_get_what_they_expect(rows, monkeypatch, tmp_path)
     assert {"fvu", "l0", "tokens"} <= logged[0][2]
     assert theirs.summary == {"status": "finished"}
     assert ("wandb end", 0) in calls
+
+
+def test_trainings_of_one_name_have_folders_of_their_own_and_a_resumed_run_its_old_one(rows, monkeypatch, tmp_path):
+    opened = []
+
+    class Writer:
+        def __init__(self, path):
+            opened.append(path)
+
+        def __getattr__(self, name):
+            return lambda *args: None
+
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", types.SimpleNamespace(SummaryWriter=Writer))
+    run = sl.train(
+        CONFIG, rows, **{**OPTIONS, "steps": 3000}, loggers=TensorBoard(), checkpoint=tmp_path / "a", background=True
+    )
+    run.stop()
+    run.wait()
+    sl.resume(tmp_path / "a", rows, progress=False, loggers=[TensorBoard()])
+    sl.train(CONFIG, rows, **OPTIONS, lr=0.01, loggers=[TensorBoard()])
+    assert opened[0] == opened[1] != opened[2]
+
+
+def test_what_cannot_log_is_refused_before_any_work(rows, tmp_path):
+    for wrong in ("tensorboard", ["tensorboard"], [Kept(), None]):
+        with pytest.raises(BadInput, match="list of loggers"):
+            sl.train(CONFIG, rows, **OPTIONS, loggers=wrong, checkpoint=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    sl.train(CONFIG, rows, **OPTIONS, checkpoint=tmp_path / "run")
+    with pytest.raises(BadInput, match="list of loggers"):
+        sl.resume(tmp_path / "run", rows, loggers=["tensorboard"])
 
 
 def test_a_package_that_is_missing_is_said_before_training(monkeypatch):

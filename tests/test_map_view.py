@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -231,6 +232,8 @@ def test_points_are_coloured_by_what_is_known_of_them(latents):
     assert MapView(latents).color == "density"
     assert MapView(unknown).color == unknown.color == "cluster"
     assert MapView(unknown, color="density").color == "density"
+    only = replace(unknown, columns=unknown.columns[["density"]].rename(columns={"density": "score"}))
+    assert MapView(only).color == only.color == "score"
 
 
 def test_a_map_view_takes_maps_and_nothing_else():

@@ -31,6 +31,15 @@ def test_a_run_of_neighbouring_rows_lies_in_one_window(small_windows):
     assert len(np.unique(runs[:64, 0])) == 16  # and neighbouring runs lie anywhere
 
 
+@pytest.mark.parametrize("rest", [1, 5, 8, 40])
+def test_the_end_of_an_epoch_is_as_mixed_as_the_rest(small_windows, rest):
+    met = []
+    for epoch in range(200):
+        runs = epoch_order(512 + rest, 8, 0, epoch)[-8:] // 4
+        met.append(8 - len(np.unique(runs)))
+    assert np.mean(met) < 2.5  # a window alone has 1.2 and more; whole runs would have 6
+
+
 def test_rows_of_a_window_and_runs_of_a_store_are_equally_likely_anywhere(small_windows):
     places = np.zeros((512, 512))
     for epoch in range(2000):

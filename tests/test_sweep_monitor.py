@@ -41,6 +41,15 @@ def test_a_run_is_named_by_what_others_do_differently():
     ]
 
 
+def test_a_method_is_not_taken_for_an_option_of_that_name():
+    begins = [sl.GradientSAE(d_sae=8, k=2, begin=begin) for begin in (0.1, 0.2)]
+    configs = [*begins, sl.FeatureChoice(d_sae=8, k=2)]
+    assert callable(configs[2].begin)
+    assert _naming.names(configs) == ["GradientSAE begin=0.1", "GradientSAE begin=0.2", "FeatureChoice"]
+    assert [found["begin"] for found in _naming.options(configs)] == [0.1, 0.2, None]
+    assert _naming.lines(configs)[2] == "FeatureChoice, 8 latents"
+
+
 def test_runs_that_do_not_differ_are_told_apart_by_their_numbers():
     assert _naming.names([KS[0], KS[0], KS[1]]) == ["k=32 (run 0)", "k=32 (run 1)", "k=4"]
     assert _naming.names(KS[:1]) == ["TopK"]
@@ -118,6 +127,25 @@ def test_a_listener_of_a_sweep_hears_of_all_runs_and_of_the_end():
     late = []
     sweep.add_listener(late.append)()
     assert late[0]["title"] == "2 SAEs: TopK, 16 latents"
+
+
+def test_a_sweep_that_ends_while_it_is_looked_at_is_told_as_it_was_seen(monkeypatch):
+    sweep = sl.train(
+        [sl.TopK(d_sae=16, k=k) for k in (1, 2)], torch.randn(99, 8), steps=2, batch_size=9, progress=False
+    )
+    assert sweep.status == "finished"
+    for run in sweep.runs:
+        seen = {**run.snapshot(), "status": "running"}
+        monkeypatch.setattr(run, "snapshot", lambda seen=seen: seen)
+    assert sweep.snapshot()["status"] == "running"
+
+
+def test_news_from_before_the_end_does_not_undo_the_end():
+    sweep = Sweep(KS, steps=40)
+    monitor = SweepMonitor(sweep)
+    assert monitor.status == "finished"
+    monitor._publish({**sweep.snapshot(), "status": "running"})
+    assert monitor.status == "finished"
 
 
 def test_the_monitor_has_the_curves_of_every_run_also_of_shorter_ones():

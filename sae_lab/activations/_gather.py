@@ -59,7 +59,7 @@ class Gatherer:
         out = torch.empty((len(rows), self.d_in), dtype=dtype) if out is None else out[: len(rows)]
         for shard, begin, end, local in self._by_shard(rows):
             first, last = int(local[0]), int(local[-1])
-            run = last - first + 1 == end - begin  # no index needed
+            run = last - first + 1 == end - begin and bool(np.all(local[1:] > local[:-1]))  # no index needed
             if shard.on_disk and shard.values.dtype == out.dtype and out.is_contiguous():
                 # by NumPy: PyTorch would start as many threads for it as those that the training step needs
                 values, target = shard.array("activations"), out[begin:end].numpy()
@@ -174,6 +174,7 @@ def _pieces(
     size, window = min(FIRST_BATCHES * batch_size, at_once), window_rows(source.d_in)
     epoch, first = divmod(skip, per_epoch)
     while epochs is None or epoch < epochs:
+        order = np.empty(0)  # the last epoch's need not be kept while the next one's is made
         order = epoch_order(n, source.d_in, seed, epoch)
         end = per_epoch * batch_size if drop_last else n
         begin = first * batch_size

@@ -2,8 +2,8 @@
 
 A disk gives a few neighbouring rows for the price of one. So what is put in random order first are short runs of
 neighbouring rows, over the whole store; then, within each window of many runs, single rows. The rows of a run end up
-in the same window and, by chance, rarely in one batch: a window has several times as many rows as a run times a batch
-of the usual size. Rows that fit into one window are simply in random order, and so are those too wide to gain by runs.
+in the same window, spread over all of its batches: one or two of them in a batch of 4096, not all. Rows that fit into
+one window are simply in random order, and so are those too wide to gain by runs.
 
 The order is a function of the number and the width of the rows, the seed and the epoch. It is the same in memory and
 on disk, and depends on neither the stored type nor the size of batches and buffers.
@@ -24,7 +24,7 @@ def window_rows(d_in: int) -> int:
 
 
 def epoch_order(n: int, d_in: int, seed: int, epoch: int) -> np.ndarray:
-    """The order of `n` rows of width `d_in` in one epoch: int32 where that is enough, four bytes a row."""
+    """The order of `n` rows of width `d_in` in one epoch: int32 where that is enough, 4 bytes a row (9 at first)."""
     kind = np.int32 if n < 2**31 else np.int64
     rng = np.random.default_rng([seed, epoch])
     window, run = window_rows(d_in), max(1, RUN_BYTES // (2 * d_in))
@@ -34,7 +34,9 @@ def epoch_order(n: int, d_in: int, seed: int, epoch: int) -> np.ndarray:
     if run > 1:
         rng.shuffle(runs)
     order: np.ndarray = np.add.outer(run * runs, np.arange(run, dtype=kind)).ravel()
-    order = order[order < n]  # the last run may be short
-    for begin in range(0, n, window):
-        rng.shuffle(order[begin : begin + window])
+    if n % run:
+        order = order[order < n]  # the last run is short
+    for begin in range(0, max(n - window, 0) + 1, window):
+        last = begin + 2 * window > n  # with what is left over, or its few runs would make the last batches
+        rng.shuffle(order[begin : n if last else begin + window])
     return order

@@ -177,8 +177,8 @@ class Activations(TokenProvenance):
     ) -> Generator[Tensor, None, None]:
         """Yield batches of rows in random order, over all rows, in bounded memory.
 
-        Of rows that take more than 256 MB, short runs of neighbouring ones are in random order over all, and single
-        rows within windows of 256 MB: a disk reads that many times as fast.
+        In a store larger than a window (128 to 256 MB in float16), short runs of neighbouring rows are in random order
+        over all, and single rows within each window: a disk reads that many times as fast.
 
         Parameters
         ----------

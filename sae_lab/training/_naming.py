@@ -31,15 +31,20 @@ def varied(configs: Sequence[SAEConfig]) -> list[str]:
 def options(configs: Sequence[SAEConfig]) -> list[dict[str, Any]]:
     """For each config its values of the options that vary; None where it has no such option."""
     names = varied(configs)
-    return [{name: getattr(config, name, None) for name in names} for config in configs]
+    return [{name: value(config, name) for name in names} for config in configs]
+
+
+def value(config: SAEConfig, name: str, otherwise: Any = None) -> Any:
+    """An option's value, or `otherwise` where the config has no such option; it may have a method of that name."""
+    return getattr(config, name) if _has(config, name) else otherwise
 
 
 def names(configs: Sequence[SAEConfig]) -> list[str]:
     """A name for each config, made of what differs: "k=16", or "TopK k=16" among several architectures."""
     several = len({type(config) for config in configs}) > 1
-    found = []
+    options, found = varied(configs), []
     for config in configs:
-        facts = ", ".join(f"{name}={text(getattr(config, name))}" for name in varied(configs) if hasattr(config, name))
+        facts = ", ".join(f"{name}={text(getattr(config, name))}" for name in options if _has(config, name))
         kind = type(config).__name__ if several or not facts else ""
         found.append(" ".join(filter(None, (kind, facts))))
     return [name if found.count(name) == 1 else f"{name} (run {number})" for number, name in enumerate(found)]
@@ -61,10 +66,10 @@ def lines(configs: Sequence[SAEConfig]) -> list[str]:
 
     The width is no such number: SAEs of two widths have two frontiers.
     """
-    words = [name for name in varied(configs) if not all(_is_number(getattr(c, name, 0)) for c in configs)]
+    words = [name for name in varied(configs) if not all(_is_number(value(c, name, 0)) for c in configs)]
     found = []
     for config in configs:
-        facts = [f"{name}={text(getattr(config, name))}" for name in words if hasattr(config, name)]
+        facts = [f"{name}={text(getattr(config, name))}" for name in words if _has(config, name)]
         found.append(", ".join([f"{type(config).__name__}, {config.d_sae} latents", *facts]))
     return found
 
@@ -88,6 +93,10 @@ def text(value: Any) -> str:
     """A value as a reader writes it, cut short where it is long."""
     shown = f"{value:g}" if isinstance(value, float) else str(value)
     return shown if len(shown) <= LONGEST else f"{shown[: LONGEST - 1]}…"
+
+
+def _has(config: SAEConfig, name: str) -> bool:
+    return any(field.name == name for field in dataclasses.fields(config))
 
 
 def _is_number(value: Any) -> bool:

@@ -74,9 +74,7 @@ class Sweep(Watched):
     @property
     def status(self) -> Status:
         """What the runs are together: "running" while any is; else "failed", "stopped" or "finished", if any is."""
-        states: list[Status] = [run.status for run in self.runs]
-        order: tuple[Status, ...] = ("running", "failed", "stopped", "finished")
-        return next(state for state in order if state in states)
+        return _together([run.status for run in self.runs])
 
     @property
     def names(self) -> list[str]:
@@ -94,10 +92,10 @@ class Sweep(Watched):
         import pandas as pd
 
         figures = ("status", "step", "loss", "fvu", "l0", "dead", "error")
-        rows = []
+        rows, names = [], self.names
         for number, (run, options) in enumerate(zip(self.runs, _naming.options(self.configs), strict=True)):
             seen = run.snapshot()
-            about = {"run": number, "name": self.names[number], "architecture": run.config.architecture}
+            about = {"run": number, "name": names[number], "architecture": run.config.architecture}
             about |= {f"config_{name}" if name in figures else name: value for name, value in options.items()}
             rows.append({**about, **{name: seen[name] for name in figures}})
         return pd.DataFrame(rows)
@@ -157,8 +155,9 @@ class Sweep(Watched):
         told = min(going, key=lambda seen: seen["step"]) if going else max(runs, key=lambda seen: seen["step"])
         names = ("step", "steps", "tokens", "rows_per_second", "seconds", "seconds_left")
         site = self.runs[0]._loop.facts["metadata"].get("site")
+        together = _together([seen["status"] for seen in runs])  # of what was seen: a run may have ended since
         title = f"{_naming.common(self.configs)}{f', {site}' if site else ''}"
-        return {**{name: told[name] for name in names}, "status": self.status, "title": title, "runs": runs}
+        return {**{name: told[name] for name in names}, "status": together, "title": title, "runs": runs}
 
     def __repr__(self) -> str:
         steps = self.runs[0].steps_total
@@ -270,3 +269,9 @@ class Sweep(Watched):
 def _note(runs: list[dict[str, Any]]) -> str:
     seen = [run["fvu"] for run in runs if run["fvu"] is not None]
     return f"FVU {min(seen):.3f} to {max(seen):.3f}" if seen else ""
+
+
+def _together(states: Sequence[Status]) -> Status:
+    """What runs with these states are as one."""
+    order: tuple[Status, ...] = ("running", "failed", "stopped", "finished")
+    return next(state for state in order if state in states)

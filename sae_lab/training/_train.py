@@ -21,7 +21,7 @@ from sae_lab.training._run import TrainingRun
 from sae_lab.training._settings import Settings, plan
 from sae_lab.training._state import TrainingState
 from sae_lab.training._sweep import Sweep
-from sae_lab.training.loggers import Logger, check_loggers
+from sae_lab.training.loggers import Logger, listed
 
 if TYPE_CHECKING:
     import numpy as np
@@ -59,7 +59,7 @@ def train(  # type: ignore[misc]  # the overloads say what comes back, this says
     checkpoint: str | Path | None = None,
     checkpoint_every: int | None = None,
     background: bool = False,
-    loggers: Sequence[Logger] = (),
+    loggers: Sequence[Logger] | Logger = (),
     progress: bool = True,
 ) -> TrainingRun | Sweep:
     """Train a sparse autoencoder on activations, or several on one stream of them.
@@ -146,7 +146,7 @@ def train(  # type: ignore[misc]  # the overloads say what comes back, this says
         positive_int("checkpoint_every", checkpoint_every)
         if checkpoint is None:
             raise BadInput("checkpoint_every without checkpoint= keeps nothing: name a folder, or leave it out")
-    check_loggers(loggers)
+    loggers = listed(loggers)
     data = _data(acts)
     lengths: dict[str, Any] = {"steps": steps, "tokens": tokens, "epochs": epochs}
     rows = _rows(data, lengths, batch_size)
@@ -184,7 +184,7 @@ def resume(
     device: str | torch.device = "auto",
     checkpoint_every: int | None = None,
     background: bool = False,
-    loggers: Sequence[Logger] = (),
+    loggers: Sequence[Logger] | Logger = (),
     progress: bool = True,
 ) -> TrainingRun | Sweep:
     """Continue a run, or a sweep, from its checkpoint; it ends bit for bit as if it had never been interrupted.
@@ -206,6 +206,7 @@ def resume(
     BadInput, CorruptFile
         There is no checkpoint, another run is writing to it, or its files are damaged.
     """
+    loggers = listed(loggers)
     folders = _checkpoint.to_resume(path)
     data = None if acts is None else _data(acts)
     chosen = _device(device)

@@ -7,7 +7,9 @@ A logger that fails is taken off with a warning: a broken connection does not en
 
 from __future__ import annotations
 
+import hashlib
 import importlib
+import json
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -61,8 +63,8 @@ class TensorBoard:
         self._writer = SummaryWriter
 
     def begin(self, name: str, about: dict[str, Any]) -> RunLog:
-        """A writer in a folder of its own."""
-        writer = self._writer(str(self.path / _folder(name)))
+        """A writer in a folder of its own, which a resumed run finds again."""
+        writer = self._writer(str(self.path / f"{_folder(name)}-{_key(about)}"))
         writer.add_text("about", "\n".join(f"    {key}: {value}" for key, value in about.items()))
         return _TensorBoardRun(writer)
 
@@ -154,11 +156,19 @@ class Logs:
         )
 
 
-def check_loggers(loggers: Sequence[Logger]) -> None:
-    """Refuse what cannot log, before any work."""
-    for logger in loggers if isinstance(loggers, list | tuple) else [loggers]:
+def listed(loggers: Sequence[Logger] | Logger) -> list[Logger]:
+    """Several loggers, or a single one, as a list; refuses what cannot log, before any work."""
+    found: list[Any] = list(loggers) if isinstance(loggers, list | tuple) else [loggers]
+    for logger in found:
         if not callable(getattr(logger, "begin", None)):
             raise BadInput(f"loggers must be a list of loggers such as loggers.TensorBoard(), not {loggers!r}")
+    return found
+
+
+def _key(about: dict[str, Any]) -> str:
+    """What tells runs of one name apart: their configs and settings, in six characters."""
+    decided = json.dumps([about["config"], about["settings"]], sort_keys=True, default=str)
+    return hashlib.sha256(decided.encode()).hexdigest()[:6]
 
 
 def _folder(name: str) -> str:

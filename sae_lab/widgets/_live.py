@@ -65,6 +65,8 @@ class Live(Widget):
 
     def _publish(self, snapshot: Mapping[str, Any]) -> None:
         over = snapshot.get("status") != RUNNING
+        if self.status != RUNNING and not over:
+            return  # from before the end, which has been told
         try:
             news = self._traits_of(snapshot)
             followed = self._followed()

@@ -142,7 +142,7 @@ def _about(configs: Any) -> tuple[list[str], list[dict[str, Any]]]:
     about = []
     for number, (config, name, line) in enumerate(zip(configs, _naming.names(configs), lines, strict=True)):
         kind = [type(config).__name__] if several else []
-        values = [_naming.text(getattr(config, option, "")) for option in _naming.varied(configs)]
+        values = [_naming.text(_naming.value(config, option, "")) for option in _naming.varied(configs)]
         rank = None if ranks is None else ranks[number]
         about.append({"name": name, "options": [*kind, *values], "line": lines.index(line), "rank": rank})
     return columns, about

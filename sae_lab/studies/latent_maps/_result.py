@@ -182,9 +182,10 @@ class LatentMap(Result):
     @property
     def color(self) -> str:
         """The column that colours the map where none is named: density, or where that is unknown, SAE or cluster."""
-        known = [str(name) for name in self.columns if self.columns[name].notna().any()]
+        names = [str(name) for name in self.columns]
+        known = [name for name in names if self.columns[name].notna().any()]
         order = ("density", "sae", "cluster") if len(self.names) > 1 else ("density", "cluster", "sae")
-        return next((name for name in order if name in known), known[0] if known else "density")
+        return next((name for name in [*order, *known] if name in known), names[0] if names else "density")
 
     def plot(self, color: str | None = None) -> go.Figure:
         """The map as a plain plotly Figure, coloured by a column; see `color`."""
