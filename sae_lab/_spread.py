@@ -16,6 +16,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from itertools import pairwise
+from threading import get_ident
 from typing import Any
 
 CALLBACK = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
@@ -38,6 +39,7 @@ def spread(function: Callable[..., Any], count: int, *arguments: Any) -> list[An
         return [function(*arguments, *shares[0]), *(future.result() for future in futures)]
     results: list[Any] = [None] * threads
     errors: list[BaseException] = []
+    ended: set[int] = set()  # threads, of which the caller's is one
     left = iter(range(threads))  # whoever is free takes the next: OpenMP may lend fewer threads than asked for
 
     @CALLBACK
@@ -47,10 +49,13 @@ def spread(function: Callable[..., Any], count: int, *arguments: Any) -> list[An
                 results[number] = function(*arguments, *shares[number])
             except BaseException as error:  # also Ctrl-C: nothing may pass through foreign code
                 errors.append(error)
+        ended.add(get_ident())
 
     parallel(work, None, threads, 0)
     if errors:
         raise errors[0]
+    if get_ident() not in ended:  # Ctrl-C fell before the first line of `work`, where foreign code swallows it
+        raise KeyboardInterrupt
     return results
 
 

@@ -209,7 +209,6 @@ def test_a_row_may_be_asked_for_more_than_once(acts, rows):
     whole = acts.tensor()
     for source in (acts, Activations.from_array(whole)):
         assert torch.equal(source[rows], whole[rows])
-        assert torch.equal(source.view(np.array(rows)).tensor(), whole[rows])
 
 
 def test_epochs_differ_and_seeds_differ_and_the_same_seed_repeats(distinct):

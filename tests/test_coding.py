@@ -94,6 +94,7 @@ def test_gradients_flow_to_whoever_asks(gate):
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script.*:DeprecationWarning")  # what torch does for jvp
+@pytest.mark.filterwarnings("ignore:There is a performance drop:UserWarning")  # and for vmap
 @pytest.mark.parametrize("gate", ["topk", "threshold"])
 def test_transforms_of_torch_func_see_formulas(gate):
     s, x = sae(gate), rows()
@@ -102,6 +103,13 @@ def test_transforms_of_torch_func_see_formulas(gate):
     slope = torch.func.jvp(s.encode, (x,), (x,))[1]
     torch.testing.assert_close(slope, (s.encode(x) > 0) * (x @ s.W_enc.T))
     assert torch.func.grad(lambda x: s(x).sum())(x).any()
+    for name, part in s.named_parameters():
+        many = torch.stack([part.detach(), 1.1 * part.detach()])
+
+        def made(value, name=name):
+            return torch.func.functional_call(s, {name: value}, (x,))
+
+        torch.testing.assert_close(torch.func.vmap(made)(many), torch.stack([made(value) for value in many]))
 
 
 def test_codes_with_few_entries_are_decoded_from_a_list_whatever_their_sign(monkeypatch):
@@ -140,6 +148,11 @@ def test_a_row_with_nan_is_seen():
         z = sae(gate).encode(x)
         assert z[3].isnan().any()
         assert not z[:3].isnan().any()
+    for limit in (0.0, 16.0):  # codes that are decoded by a product, and from a list
+        s = sae("threshold")
+        s.threshold.fill_(limit)
+        assert s(x).isnan().all(dim=1).nonzero().tolist() == [[3]]
+        assert s(x).isnan().any(dim=1).nonzero().tolist() == [[3]]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

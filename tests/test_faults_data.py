@@ -261,3 +261,40 @@ def test_where_files_cannot_be_locked_a_warning_says_so(rows, tmp_path, monkeypa
     assert run.status == "finished"
     with pytest.warns(UserWarning, match="cannot be locked"):
         assert len(sl.harvest(FakeModel(), make_texts(), path=tmp_path / "acts", **HARVEST))
+
+
+def test_checkpoints_go_to_folders_that_hold_nothing_else_of_ours(rows, tmp_path):
+    acts = sl.harvest(FakeModel(), make_texts(20), site="a", path=tmp_path / "rows", progress=False)
+    tiny = {"steps": 2, "progress": False}
+    with pytest.raises(BadInput, match="holds activations: give a new"):
+        sl.train(config(), acts, **tiny, checkpoint=tmp_path / "rows")
+    assert not (tmp_path / "rows" / "lock").exists()
+    with pytest.raises(BadInput, match="must name a folder"):
+        sl.train(config(), rows, **tiny, checkpoint=5)
+    sl.train([config(), config()], rows, **tiny, checkpoint=tmp_path / "sweep")
+    with pytest.raises(BadInput, match=r"checkpoint of a sweep.*\.saes are the SAEs"):
+        sl.load_sae(tmp_path / "sweep")
+
+
+def test_a_model_by_its_name_alone_is_told_how_to_be_loaded():
+    for verb in (sl.harvest, sl.stream):
+        with pytest.raises(BadInput, match=r"sl\.load_model\('demo'\)"):
+            verb("demo", ["text"], site="layers.0")
+
+
+def test_numbers_of_numpy_are_numbers(rows):
+    run = sl.train(config(), rows, steps=np.int64(3), batch_size=np.int32(64), seed=np.int64(1), lr=np.float32(1e-3))
+    assert run.status == "finished"
+
+
+@pytest.mark.parametrize(
+    ("given", "advice"),
+    [
+        ("folder", "Activations.open"),
+        ({"layers.0": 1}, "sl.join"),
+        (["text"], "not list"),
+    ],
+)
+def test_what_is_taken_for_activations_is_told_what_to_do(given, advice):
+    with pytest.raises(BadInput, match=advice):
+        sl.train(config(), given, steps=2, progress=False)

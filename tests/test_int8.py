@@ -116,6 +116,34 @@ def test_a_run_reports_recall_and_resumes_bit_for_bit(config, tmp_path):
     assert "recall" not in sl.train(config, rows, steps=2, progress=False).history
 
 
+@fast
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.architecture)
+def test_rows_of_zeros_and_batches_without_an_active_latent_are_harmless(config):
+    start = weights()
+    start.b_dec.zero_()
+    start.b_enc.copy_(torch.linspace(-1, 1, D_SAE))
+    kernel = Int8Kernel(config, start, ROWS, Optimiser())
+    x = batches()[0]
+    go_on(kernel, [x])
+    x[::2] = start.b_dec
+    pairs = kernel._select(x - start.b_dec, None, None)
+    assert kernel._rounding
+    dense = torch.zeros(ROWS, D_SAE).index_put((pairs.rows, pairs.latents), pairs.values)
+    expected = config.select(functional.linear(x - start.b_dec, start.W_enc, start.b_enc))
+    torch.testing.assert_close(dense, expected, atol=1e-5, rtol=1e-5)
+    start.b_enc -= 1e3
+    assert float(go_on(kernel, [x] * 5).l0) == 0
+    assert all(bool(torch.isfinite(tensor).all()) for _, tensor in start.items())
+
+
+@fast
+def test_a_run_that_cannot_go_on_here_says_so(tmp_path, monkeypatch):
+    sl.train(CONFIGS[0], batches()[0], steps=2, progress=False, encoder="int8", checkpoint=tmp_path)
+    monkeypatch.setenv("SAE_LAB_COMPILED", "0")
+    with pytest.raises(BadInput, match=r"cannot go on here.*sae-lab\[fast\].*a machine like the first one"):
+        sl.resume(tmp_path, batches()[0], progress=False)
+
+
 @pytest.mark.parametrize(
     ("config", "options", "said"),
     [

@@ -139,8 +139,8 @@ def test_trainings_of_one_name_have_folders_of_their_own_and_a_resumed_run_its_o
 
 
 def test_what_cannot_log_is_refused_before_any_work(rows, tmp_path):
-    for wrong in ("tensorboard", ["tensorboard"], [Kept(), None]):
-        with pytest.raises(BadInput, match="list of loggers"):
+    for wrong in ("tensorboard", ["tensorboard"], [Kept(), None], [Kept]):
+        with pytest.raises(BadInput, match=r"list of loggers.*begin\(name, about\)"):
             sl.train(CONFIG, rows, **OPTIONS, loggers=wrong, checkpoint=tmp_path / "run")
     assert not (tmp_path / "run").exists()
     sl.train(CONFIG, rows, **OPTIONS, checkpoint=tmp_path / "run")

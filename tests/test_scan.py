@@ -135,3 +135,15 @@ def test_large_matrices_are_scanned_with_the_same_result(n, monkeypatch):
     order, other = found[1].argsort(), listed[1].argsort()
     assert torch.equal(found[1][order], listed[1][other])
     assert torch.equal(found[0][order], listed[0][other])
+
+
+def test_an_interrupt_that_foreign_code_swallows_is_raised_anew(monkeypatch):
+    def elsewhere(work, data, threads, flags):
+        other = threading.Thread(target=work, args=(None,))  # the caller's own part ended before its first line
+        other.start()
+        other.join()
+
+    monkeypatch.setattr(_spread, "_openmp", lambda: elsewhere)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    with pytest.raises(KeyboardInterrupt):
+        spread(lambda begin, end: None, 8)

@@ -132,6 +132,20 @@ def test_batch_topk_keeps_exactly_the_largest_whatever_the_batch_before_was():
 
 
 @pytest.mark.usefixtures("loops")
+def test_batch_topk_is_exact_also_where_half_of_a_floor_is_too_high_twice():
+    config, d = sl.BatchTopK(d_sae=100, k=20), 100
+    same = Weights(torch.eye(d), torch.eye(d), torch.zeros(d), torch.zeros(d))
+    kernel = kernels.choose(config, torch.device("cpu"))(config, same, 50, Optimiser())
+    usual, bimodal = -torch.ones(50, d), -torch.ones(50, d)
+    usual[:, :30] = 1 + torch.rand(50, 30, generator=torch.Generator().manual_seed(0))
+    bimodal[:, :12], bimodal[:, 12:18], bimodal[:, 18:60] = 3.0, 0.7, 0.05
+    kernel._select(usual, None, None)
+    pairs = kernel._select(bimodal, None, None)
+    dense = torch.zeros(50, d).index_put((pairs.rows, pairs.latents), pairs.values)
+    torch.testing.assert_close(dense, config.select(bimodal))
+
+
+@pytest.mark.usefixtures("loops")
 def test_batch_topk_copes_with_fewer_positive_activations_than_it_may_keep():
     config = sl.BatchTopK(d_sae=D_SAE, k=50)
     start = weights()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,10 @@ _ROWS = 65_536
 def checked_array(x: Any) -> Tensor:
     """Return `x` as a float16 or float32 tensor (rows, d_in) on the CPU; `BadInput` says what is wrong with it."""
     if not isinstance(x, Tensor | np.ndarray):
-        raise BadInput(f"activations must be a tensor or an array of shape (rows, d_in), not {type(x).__name__}")
+        raise BadInput(
+            f"activations must be those of sl.harvest, or a tensor or an array of shape (rows, d_in), not "
+            f"{type(x).__name__}{_advice(x)}"
+        )
     if isinstance(x, np.ndarray) and x.dtype.kind not in "fiu":
         raise BadInput(f"activations must be numbers, not {x.dtype}")
     values = torch.as_tensor(x).detach().cpu()
@@ -85,6 +89,19 @@ def short_hash(*parts: bytes | np.ndarray) -> str:
     for part in parts:
         digest.update(part if isinstance(part, bytes) else np.ascontiguousarray(part).data)
     return digest.hexdigest()[:16]
+
+
+def _advice(x: Any) -> str:
+    """What to do with things that are often taken for activations."""
+    if isinstance(x, str | Path):
+        return ": sl.Activations.open(path) opens stored ones"
+    if isinstance(x, dict):
+        return ": choose those of one site, or put them side by side with sl.join"
+    kinds = {
+        "ActivationStream": ": a stream is for sl.train; sl.harvest(model, texts, site=...) stores the same rows",
+        "Model": ": sl.harvest(model, texts, site=...) makes them",
+    }
+    return kinds.get(type(x).__name__, "")
 
 
 def _column(name: str, values: Any, n: int) -> np.ndarray:

@@ -25,8 +25,10 @@ class CorpusState(NamedTuple):
     exhausted: bool
 
 
-def check_texts(texts: Any) -> None:
-    """Raise `BadInput` for what is not a collection of documents, before anything is read."""
+def check_inputs(model: Any, texts: Any) -> None:
+    """Raise `BadInput` for what is no model or no collection of documents, before anything is read."""
+    if isinstance(model, str):
+        raise BadInput(f"model is a name: load it first, model = sl.load_model({model!r})")
     if isinstance(texts, str | bytes):
         raise BadInput("texts is one string: give a list of documents, [text] for a single one")
     if isinstance(texts, Mapping):

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sae_lab._errors import BadInput
-from sae_lab.activations._corpus import CorpusReader, check_texts, corpus_name
+from sae_lab.activations._corpus import CorpusReader, check_inputs, corpus_name
 from sae_lab.activations._folders import check_path, check_space, folder_of, stored_batch_tokens
 from sae_lab.activations._lock import folder_lock
 from sae_lab.activations._manifest import describe, installed_versions
@@ -98,7 +98,7 @@ def harvest(
         The disk is full. What was written is a valid prefix.
     """
     max_tokens = check_max_tokens(max_tokens)
-    check_texts(texts)
+    check_inputs(model, texts)
     names = [site] if isinstance(site, str) else list(site)
     if not names:
         raise BadInput("site is an empty list: name at least one site")

@@ -18,7 +18,7 @@ from torch import Tensor
 from sae_lab._errors import BadInput
 from sae_lab._progress import Progress
 from sae_lab.activations._array import short_hash
-from sae_lab.activations._corpus import CorpusReader, check_texts, corpus_name
+from sae_lab.activations._corpus import CorpusReader, check_inputs, corpus_name
 from sae_lab.activations._manifest import installed_versions
 from sae_lab.activations._mixing import Mixer
 from sae_lab.activations._passes import Passes
@@ -83,7 +83,7 @@ def stream(
     BadInput
         Texts, settings or a site that cannot be used.
     """
-    check_texts(texts)
+    check_inputs(model, texts)
     if iter(texts) is texts:
         raise BadInput(
             f"texts is a {type(texts).__name__}, which can be read only once: give a list, or a data set that can be "

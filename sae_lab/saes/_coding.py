@@ -93,7 +93,7 @@ def reconstruct(sae: SAE, x: Tensor) -> Tensor:
             torch.mm(_keep(pre, limit), sae.W_dec, out=into)
         else:
             into.copy_(_listed(sae, pre, marks(pre, limit)))
-    return decoded
+    return decoded.masked_fill_(x.isnan().any(dim=1, keepdim=True), torch.nan)  # listed, NaN is no active latent
 
 
 def _encode_above(sae: SAE, x: Tensor) -> Sparse:
@@ -159,8 +159,9 @@ def _pre_activations(sae: SAE, x: Tensor, out: Tensor | None = None) -> Iterator
 
 def _plainly(sae: SAE, x: Tensor) -> bool:
     """Whether the formulas have to stand as they are: for gradients, `torch.func` or a compiler."""
-    wanted = torch.is_grad_enabled() and (x.requires_grad or any(each.requires_grad for each in sae.parameters()))
-    return wanted or not has_memory(x) or not has_memory(sae.W_dec)
+    parts = (x, *sae.parameters())
+    wanted = torch.is_grad_enabled() and any(part.requires_grad for part in parts)
+    return wanted or not all(map(has_memory, parts))
 
 
 def _rows(sae: SAE) -> int:

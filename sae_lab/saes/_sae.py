@@ -179,7 +179,8 @@ class SAE(nn.Module):
         """Active latents of raw activations (..., d_in), as values and indices (..., k').
 
         k' is `k` for a topk gate, else the most that any of the given rows has (at least 1). Works in
-        blocks of rows, so no (rows, d_sae) tensor is ever held.
+        blocks of rows, so no (rows, d_sae) tensor is ever held. Of a threshold gate a row with NaN has no active
+        latents, where `encode` gives NaN.
         """
         x = self._rows(x)
         values, indices = _coding.encode_sparse(self, x.reshape(-1, self.d_in))

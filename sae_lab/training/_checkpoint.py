@@ -128,8 +128,13 @@ def begin(path: str | Path, runs: int | None) -> list[Checkpoint]:
     Raises
     ------
     BadInput
-        A run is there, or is being written.
+        A run is there, or is being written; or something else of ours is.
     """
+    if not isinstance(path, str | Path):
+        raise BadInput(f"checkpoint must name a folder, not {path!r}")
+    for name, what in (("manifest.json", "activations"), ("result.json", "a saved result")):
+        if (Path(path) / name).is_file():
+            raise BadInput(f"{path} holds {what}: give a new or an empty folder for checkpoints")
     with contextlib.ExitStack() as on_error:
         whole = Checkpoint(path)
         on_error.callback(whole.close)

@@ -12,6 +12,8 @@ import numbers
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from sae_lab._errors import BadInput
 from sae_lab.saes import SAEConfig
 from sae_lab.saes._config import positive_int
@@ -82,6 +84,9 @@ def plan(
     encoder: str = "float32",
 ) -> Settings:
     """Check the wishes of `train` and turn them into settings for `rows` rows of data."""
+    batch_size, steps, tokens, epochs, dead_window, seed, lr, clip = (
+        _plain(value) for value in (batch_size, steps, tokens, epochs, dead_window, seed, lr, clip)
+    )
     positive_int("batch_size", batch_size)
     asked = {
         name: value for name, value in (("steps", steps), ("tokens", tokens), ("epochs", epochs)) if value is not None
@@ -126,6 +131,11 @@ def plan(
         log_every=max(1, steps // 500),
         encoder=encoder,
     )
+
+
+def _plain(value: Any) -> Any:
+    """NumPy's numbers, of a table of what to try, as Python's."""
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def learning_rate(step: int, settings: Settings) -> float:

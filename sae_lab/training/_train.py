@@ -84,7 +84,8 @@ def train(  # type: ignore[misc]  # the overloads say what comes back, this says
     warmup
         Steps (int) or share of all steps (float) over which the rate rises from 0.
     decay
-        Last steps (int) or share of all steps (float) over which it falls to 0.
+        Last steps (int) or share of all steps (float) over which it falls to 0. Where rise and fall overlap, their
+        shares multiply, and the rate never reaches `lr`.
     schedule
         Shape of that fall, "linear" or "cosine".
     clip
@@ -109,7 +110,8 @@ def train(  # type: ignore[misc]  # the overloads say what comes back, this says
         True returns at once while training goes on in a thread; `run.wait()` waits and raises its errors.
     loggers
         Where else each line of history goes: `sae_lab.training.loggers.TensorBoard()`, `.WandB()`, or anything
-        with the methods of `.Logger`. The history is kept in any case.
+        with `begin(name, about)`, called once a run, whose result has `log(line)` and `finish(status)`. The history
+        is kept in any case.
     progress
         Whether to show a monitor (in a notebook) or a progress bar (in a terminal), in the foreground.
 
@@ -189,6 +191,8 @@ def resume(
 ) -> TrainingRun | Sweep:
     """Continue a run, or a sweep, from its checkpoint; it ends bit for bit as if it had never been interrupted.
 
+    Of a sweep all runs go on that have steps left, also those that were stopped.
+
     Parameters
     ----------
     path
@@ -251,6 +255,13 @@ def _resumed(
         raise Mismatch(
             f"these are not the activations that the run at {path} was trained on: give those, or start a new run"
         )
+    try:
+        kernels.choose(config, device, settings.encoder)
+    except BadInput as error:
+        raise BadInput(
+            f"the run at {path} cannot go on here as it began ({error}): resume it on a machine like the first one, "
+            f"or train anew"
+        ) from error
     loop = Loop(TrainingState(config, settings, sample_of(acts), device), acts, facts, place, every)
     loop.restore(meta, arrays, str(path))
     return loop

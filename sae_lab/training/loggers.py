@@ -160,8 +160,11 @@ def listed(loggers: Sequence[Logger] | Logger) -> list[Logger]:
     """Several loggers, or a single one, as a list; refuses what cannot log, before any work."""
     found: list[Any] = list(loggers) if isinstance(loggers, list | tuple) else [loggers]
     for logger in found:
-        if not callable(getattr(logger, "begin", None)):
-            raise BadInput(f"loggers must be a list of loggers such as loggers.TensorBoard(), not {loggers!r}")
+        if isinstance(logger, type) or not callable(getattr(logger, "begin", None)):
+            raise BadInput(
+                f"loggers must be a list of loggers such as loggers.TensorBoard(), not {loggers!r}: each with "
+                f"begin(name, about), whose result has log(line) and finish(status)"
+            )
     return found
 
 

@@ -87,10 +87,12 @@ def detect(path: Path | str) -> str:
 
 def _refuse_ours(path: Path) -> None:
     """Say what a folder is that sae_lab itself wrote, but as something else than an SAE."""
-    if (path / "latest.json").is_file():
+    sweep = any(path.glob("run-*/latest.json"))
+    if sweep or (path / "latest.json").is_file():
+        what, where = ("sweep", ".saes are the SAEs") if sweep else ("run", ".sae is the SAE")
         raise BadInput(
-            f"{path} is the checkpoint of a run, not a saved SAE: sl.resume(path, acts) goes on with it (at once over, "
-            f"where the run was finished), and its .sae is the SAE"
+            f"{path} is the checkpoint of a {what}, not a saved SAE: sl.resume(path, acts) goes on with it (at once "
+            f"over, where the {what} was finished), and its {where}"
         )
     if (path / "manifest.json").is_file():
         raise BadInput(f"{path} holds activations, not an SAE: sl.Activations.open(path) opens them")

@@ -69,7 +69,7 @@ def _int8(config: SAEConfig, device: torch.device) -> type[Kernel]:
         if compiled.fast_int8():
             return compiled.Int8Kernel
         problem = "this CPU or this torch has no fast 8-bit product"
-    raise BadInput(f"encoder='int8' cannot be used here: {problem}; leave it out to use float32")
+    raise BadInput(f"encoder='int8' cannot be used here: {problem}. Without it, float32 is used")
 
 
 __all__ = [

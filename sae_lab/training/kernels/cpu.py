@@ -160,15 +160,16 @@ class SparseKernel(Kernel):
         """
         rows = len(centred)
         kept = self.k * rows
-        for _ in range(3):
+        for repeat in range(3):
             found = [self._above_floor(pre, begin) for begin, pre in self._encoded(centred, dead, dead_pre)]
             values = torch.cat([block[0] for block in found])
             places = torch.cat([block[1] for block in found])
             if len(values) >= kept or not self._floor:
                 break
             self._closeness = LEAST_CLOSENESS
-            # too few: the next try takes everything positive if even half of the floor is too high
-            self._floor = self._floor / 2 if len(values) > kept // 2 else torch.zeros_like(self._floor)
+            # too few: half of the floor may do, where it is not far off; the last try takes everything positive
+            near = len(values) > kept // 2 and not repeat
+            self._floor = self._floor / 2 if near else torch.zeros_like(self._floor)
         if len(values) > kept:
             cut = values.topk(kept, sorted=False).values.min()
             keep = values >= cut

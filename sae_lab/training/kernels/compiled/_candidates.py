@@ -70,7 +70,7 @@ def reaching(product, scales, bias, inverse, best, cut, hits, columns):
 def margin(scale, norm, most_scale, most_norm):
     """How far two pre-activations of a row may change places, in units of the row's scale."""
     off, also_off = scale * most_norm, norm * most_scale
-    return SINGLE(2) * DEVIATIONS * np.sqrt((off * off + also_off * also_off) / SINGLE(12)) / scale
+    return SINGLE(2) * DEVIATIONS * np.sqrt((off * off + also_off * also_off) / SINGLE(12)) / max(scale, SINGLE(1e-30))
 
 
 @jit

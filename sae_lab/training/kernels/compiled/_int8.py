@@ -53,7 +53,8 @@ class Int8Kernel(CompiledKernel):
         self._x = _Rounded(batch_size, self.d_in)
         self._counts = np.zeros(batch_size, np.int64)
         self._rounding, self._due = False, True
-        start = {"recall": 1.0, "candidates": 1.0, "floor": 0.0}  # kept, so that a resumed run selects as it would have
+        # kept, so that a resumed run selects as it would have
+        start = {"recall": 1.0, "candidates": 1.0, "floor": 0.0, "closeness": self._closeness}
         weights.memory |= {f"int8.{name}": torch.tensor(value) for name, value in start.items()}
 
     @torch.no_grad()
@@ -73,7 +74,7 @@ class Int8Kernel(CompiledKernel):
     def _select(self, centred: Tensor, dead: Tensor | None, dead_pre: Tensor | None) -> Pairs:
         floor = self.weights.memory["int8.floor"]
         if self._floor is None and floor > 0:
-            self._floor = floor.clone()
+            self._floor, self._closeness = floor.clone(), float(self.weights.memory["int8.closeness"])
         # the first floor comes from exact values
         self._rounding = self.trusted and (self.config.selection == "row_topk" or self._floor is not None)
         if not self._rounding:
@@ -90,6 +91,7 @@ class Int8Kernel(CompiledKernel):
     def _noted(self, pairs: Pairs) -> Pairs:
         if self._floor is not None:
             self.weights.memory["int8.floor"].copy_(self._floor)
+            self.weights.memory["int8.closeness"].fill_(self._closeness)
         return pairs
 
     def _encoded(self, centred: Tensor, dead: Tensor | None, dead_pre: Tensor | None) -> Iterator[tuple[int, Tensor]]:
@@ -132,11 +134,12 @@ class Int8Kernel(CompiledKernel):
         if self.config.selection == "row_topk":
             wanted = torch.zeros_like(exact, dtype=torch.bool).scatter_(1, exact.topk(self.k, dim=1).indices, True)
         else:
-            wanted = exact > pairs.values.min() * (1 + 1e-5)
+            cut = pairs.values.min() if len(pairs.values) else torch.zeros(())
+            wanted = exact > cut * (1 + 1e-5)
         chosen = torch.zeros_like(wanted)
         some = pairs.rows < rows
         chosen[pairs.rows[some], pairs.latents[some]] = True
-        recall = (wanted & chosen).sum() / wanted.sum().clamp(min=1)
+        recall = (wanted & chosen).sum() / wanted.sum() if wanted.any() else torch.ones(())
         candidates = float(self._counts[: len(centred)].mean()) / max(self.k, 1)
         memory = self.weights.memory
         memory["int8.recall"].lerp_(recall, 1 - MEMORY)
