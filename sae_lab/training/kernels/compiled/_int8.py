@@ -91,7 +91,8 @@ class Int8Kernel(CompiledKernel):
     def _noted(self, pairs: Pairs) -> Pairs:
         if self._floor is not None:
             self.weights.memory["int8.floor"].copy_(self._floor)
-            self.weights.memory["int8.closeness"].fill_(self._closeness)
+            # read back, since a resumed run knows no more digits of it
+            self._closeness = float(self.weights.memory["int8.closeness"].fill_(self._closeness))
         return pairs
 
     def _encoded(self, centred: Tensor, dead: Tensor | None, dead_pre: Tensor | None) -> Iterator[tuple[int, Tensor]]:
