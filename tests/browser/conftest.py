@@ -10,6 +10,7 @@ the test fails at its end if there was one, or if the page reported an error.
 from __future__ import annotations
 
 import base64
+import functools
 import os
 import queue
 import shutil
@@ -23,7 +24,7 @@ import pytest
 from _offline import Offline
 from comm.base_comm import BaseComm
 from ipywidgets.embed import dependency_state
-from playwright.sync_api import BrowserContext, Locator, Page, expect
+from playwright.sync_api import BrowserContext, Keyboard, Locator, Mouse, Page, expect
 
 from sae_lab.widgets._base import STATIC
 
@@ -68,9 +69,14 @@ def page(page: Page, offline: Offline) -> Iterator[Page]:
 
 BRIDGE = """<!doctype html><html lang="en"><meta charset="utf-8"><style>:root { color-scheme: light dark }</style><body>
 <script>HOST</script><script>
+const underway = new Set();
+function send(id, message) {
+  const done = pySend(id, message).finally(() => underway.delete(done));
+  underway.add(done);
+}
 const channel = {
-  update: (id, state) => pySend(id, { method: "update", state, buffer_paths: [] }),
-  send: (id, content) => pySend(id, { method: "custom", content }),
+  update: (id, state) => send(id, { method: "update", state, buffer_paths: [] }),
+  send: (id, content) => send(id, { method: "custom", content }),
   invoke: (model, name, msg, { signal = AbortSignal.timeout(3000) } = {}) => new Promise((resolve, reject) => {
     const id = String(Math.random());
     const answer = (reply, buffers) => {
@@ -80,11 +86,14 @@ const channel = {
     };
     model.on("msg:custom", answer);
     signal.addEventListener("abort", () => reject(signal.reason));
-    pySend(model.id, { method: "custom", content: { id, kind: "anywidget-command", name, msg } });
+    send(model.id, { method: "custom", content: { id, kind: "anywidget-command", name, msg } });
   }),
 };
 globalThis.bridge = {
   host: new saelab.Host(channel), views: new Map(),
+  async settled() {
+    while (underway.size) await Promise.all(underway);
+  },
   show(state, id, mark) {
     this.host.add(state);
     const el = document.body.appendChild(document.createElement("div")), view = new AbortController();
@@ -102,6 +111,14 @@ globalThis.bridge = {
 </script></body></html>"""
 
 
+# What a test does to a page. Python may be asked for the outcome right after it: see `Mount.settle`.
+ACTS: dict[type, tuple[str, ...]] = {
+    Keyboard: ("down", "press", "type", "up"),
+    Locator: ("check", "clear", "click", "dblclick", "fill", "focus", "hover", "press", "select_option", "uncheck"),
+    Mouse: ("click", "dblclick", "down", "move", "up", "wheel"),
+}
+
+
 class Mount:
     """Draws Python widgets in the page and carries their messages; threads' messages wait for `pump`."""
 
@@ -116,7 +133,7 @@ class Mount:
 
     def __call__(self, widget: Any) -> Locator:
         """Draw `widget` below what is there; return the place where it was drawn."""
-        self.flush()
+        self._flush()
         self._count += 1
         mark = str(self._count)
         state = dependency_state([widget], drop_defaults=False)
@@ -128,16 +145,34 @@ class Mount:
         """Dispose of a view, as a notebook does when its cell is run again."""
         place.evaluate("el => { bridge.views.get(el.dataset.mount).abort(); el.remove(); }")
 
+    def settle(self) -> None:
+        """Wait until page and Python have heard each other out: a click is over before its message arrives."""
+        self.page.evaluate("bridge.settled()")
+        while not self._waiting.empty():
+            self._flush()
+            self.page.evaluate("bridge.settled()")
+
+    def settling(self, act: Callable[..., Any]) -> Callable[..., Any]:
+        """`act`, which returns only once what it led to has reached Python."""
+
+        @functools.wraps(act)
+        def done(*args: Any, **kwargs: Any) -> Any:
+            answer = act(*args, **kwargs)
+            self.settle()
+            return answer
+
+        return done
+
     def pump(self, until: Callable[[], bool], seconds: float = 10) -> None:
         """Carry messages of other threads to the page until `until()` is true."""
         end = time.monotonic() + seconds
         while not until():
             assert time.monotonic() < end, f"waited {seconds} s in vain"
-            self.flush()
+            self._flush()
             self.page.wait_for_timeout(20)
-        self.flush()
+        self._flush()
 
-    def flush(self) -> None:
+    def _flush(self) -> None:
         while not self._waiting.empty():
             self.page.evaluate("([id, message]) => bridge.receive(id, message)", list(self._waiting.get()))
 
@@ -147,7 +182,7 @@ class Mount:
         message = {**data, "buffers": [{"path": path, "data": b} for path, b in zip(paths, packed, strict=True)]}
         self._waiting.put((comm_id, message))
         if threading.current_thread() is self._thread:
-            self.flush()
+            self._flush()
 
     def _from_page(self, comm_id: str, data: dict[str, Any]) -> None:
         message = {"content": {"data": data, "comm_id": comm_id}, "buffers": [], "parent_header": {}, "header": {}}
@@ -178,6 +213,9 @@ def mount(page: Page, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mount]:
         return made
 
     monkeypatch.setattr(comm, "create_comm", create)
+    for kind, names in ACTS.items():
+        for name in names:
+            monkeypatch.setattr(kind, name, bridge.settling(getattr(kind, name)))
     yield bridge
     for made in bridge.comms.values():
         made.publish_msg = lambda *args, **kwargs: None  # type: ignore[method-assign]

@@ -54,7 +54,7 @@ def test_its_parts_follow_each_other_and_python(mount, page, parts):
     )
     expect(number(page)).to_have_value(latent)
     expect(page.locator(".sael-tree")).to_contain_text(f"#{latent}")
-    mount.flush()
+    mount.settle()
     assert explorer.selection["latents"] == [int(latent)]
     assert explorer.children[3].selection["latents"] == [int(latent)]
     explorer.children[2].selection = {"sae": parts["profiles"][0].sae, "latents": [8]}

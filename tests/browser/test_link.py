@@ -60,7 +60,7 @@ def test_a_click_in_one_moves_the_other_and_python(mount, page, profiles, other)
     linked = sl.link(Dashboard(profiles), Dashboard(profiles), Dashboard(other))
     mount(boxed(linked))
     check_three(page)
-    mount.flush()
+    mount.settle()
     assert linked[0].selected == linked[1].selected == int(numbers(page).first.input_value())
     assert linked[0].selection == linked[1].selection == linked[2].selection
     assert linked[2].selection == {"sae": "abcd1234", "latents": [linked[2].selected]}
@@ -76,7 +76,7 @@ def test_python_moves_both_and_the_keys_go_on_from_there(mount, page, profiles):
     for _ in range(5):
         page.keyboard.press("n")
     expect(numbers(page).nth(1)).not_to_have_value("33")
-    mount.flush()
+    mount.settle()
     assert linked[0].selected == linked[1].selected == int(numbers(page).nth(1).input_value())
 
 

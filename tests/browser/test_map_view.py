@@ -18,6 +18,7 @@ INK = """canvas => {
   for (let i = 0; i < data.length; i += 4) seen.add(`${data[i]} ${data[i + 1]} ${data[i + 2]}`);
   return [...seen];
 }"""
+SIZED = "canvas => Math.abs(canvas.width - canvas.clientWidth * devicePixelRatio) < 2"
 
 
 @pytest.fixture(scope="module")
@@ -63,8 +64,9 @@ def spot(place, latents, i):
 
 
 def ready(place):
-    """The map once it is drawn; its size is known only after a frame."""
+    """The map once it is drawn; its size is known only after a frame, and its lists may stand before."""
     expect(place.locator(".sael-m-row").first).to_be_visible()
+    place.page.wait_for_function(SIZED, arg=stage(place).element_handle())
     return place
 
 

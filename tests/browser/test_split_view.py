@@ -147,6 +147,7 @@ def test_a_latent_selected_elsewhere_is_marked_or_drawn(mount, chain):
     assert view.centre["latent"] == 8
     view.selection = {"sae": SAES[2], "latents": [141]}
     expect(leaf(place, 160, 141)).to_have_attribute("aria-selected", "true")
+    mount.settle()
     assert view.centre == {"sae": SAES[2], "latent": 141}
     view.selection = {"sae": "another", "latents": [1]}
     expect(place.locator("[role=treeitem][aria-selected=true]")).to_have_count(0)

@@ -256,11 +256,13 @@ def test_a_selection_elsewhere_is_marked_or_becomes_the_root(mount, made):
     away = next(i for i in range(400) if not any(p.endswith(f"/0.{i}") for p in paths(place)))
     widget.selection = {"sae": profiles.sae, "latents": [away]}
     expect(heading(place)).to_contain_text(f"#{away}")
+    mount.settle()
     assert widget.root == {"sae": profiles.sae, "latent": away}
     assert widget.selection == {"sae": profiles.sae, "latents": [away]}
     far = [i for i in range(399, 0, -1) if not any(p.endswith(f"0.{i}") for p in paths(place))][:2]
     widget.selection = {"sae": profiles.sae, "latents": far}  # of several, the first becomes the root
     expect(heading(place)).to_contain_text(f"#{far[0]}")
+    mount.settle()
     assert widget.selection == {"sae": profiles.sae, "latents": far}
 
 
