@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import _report
 import numpy as np
 import torch
 from _rivals import OURS, RIVALS, Environments, Worker
@@ -85,13 +86,15 @@ class Found:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """What every race takes."""
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--steps", type=int, default=1, help="steps in a turn")
+    parser.add_argument("--rounds", type=_report.count, default=9)
+    parser.add_argument("--steps", type=_report.count, default=1, help="steps in a turn")
     parser.add_argument(
         "--by", choices=["wall", "cpu"], default="wall", help="which clock ratios are of; cpu if others work here"
     )
     parser.add_argument("--sizes", nargs="+", default=["6144", "24576"], help='numbers of latents, or "tiny"')
-    parser.add_argument("--only", nargs="*", metavar="LIBRARY", help="rivals that take part; else all of them")
+    parser.add_argument(
+        "--only", nargs="*", choices=RIVALS, metavar="LIBRARY", help="rivals that take part; else all of them"
+    )
 
 
 def libraries(only: Sequence[str] | None) -> list[str]:

@@ -14,9 +14,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 
+def count(text: str) -> int:
+    """What an option means that says how many: at least one."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a number of at least 1")
+    return int(text)
+
+
 def add_options(parser: argparse.ArgumentParser, *, threads: int = 2) -> None:
     """What every benchmark takes."""
-    parser.add_argument("--threads", type=int, default=threads)
+    parser.add_argument("--threads", type=count, default=threads)
     parser.add_argument(
         "--write", type=Path, metavar="PAGE", help="a Markdown file whose marked part the table replaces"
     )

@@ -214,11 +214,11 @@ def main() -> None:
     parser.add_argument("--d-sae", type=int, default=6144)
     parser.add_argument("--k", type=int, default=32)
     parser.add_argument("--batch-size", type=int, default=4096)
-    parser.add_argument("--steps", type=int, default=80, help="steps of one side, but for full buffers")
+    parser.add_argument("--steps", type=_report.count, default=80, help="steps of one side, but for full buffers")
     parser.add_argument(
         "--buffer-mb", type=float, help="size of a buffer; else the package's, and less for less than 20 GB"
     )
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--repeats", type=_report.count, default=3)
     parser.add_argument("--no-whole", action="store_true", help="leave the whole run out")
     parser.add_argument("--folder", type=Path, help="where the store is made, and kept; else a temporary folder")
     parser.add_argument("--task", type=json.loads, help=argparse.SUPPRESS)

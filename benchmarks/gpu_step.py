@@ -29,6 +29,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import _gpu_checks
+import _report
 import _rivals
 import torch
 from _gpu_checks import initial
@@ -189,8 +190,8 @@ def report(size: tuple[int, int, int, int], device: torch.device, python: str, r
 def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--rounds", type=_report.count, default=9)
+    parser.add_argument("--steps", type=_report.count, default=20)
     _rivals.add_options(parser)
     parser.add_argument("--rehearse", action="store_true", help="on a CPU, at a toy size: measures nothing")
     options = parser.parse_args()

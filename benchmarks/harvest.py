@@ -85,7 +85,7 @@ def main() -> None:
     parser.add_argument("--site", default="layers.9")
     parser.add_argument("--tokens", type=int, default=16_000)
     parser.add_argument("--batch-tokens", default="auto", help="tokens in a batch; small ones for a quick look")
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--repeats", type=_report.count, default=5)
     _report.add_options(parser)
     options = parser.parse_args()
     _report.check_page(NAME, options.write)

@@ -70,8 +70,10 @@ class Found:
 def main() -> None:
     """Run, print, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--only", nargs="*", metavar="LIBRARY", help="rivals that take part; else all of them")
+    parser.add_argument("--rounds", type=_report.count, default=9)
+    parser.add_argument(
+        "--only", nargs="*", choices=RIVALS, metavar="LIBRARY", help="rivals that take part; else all of them"
+    )
     for module in (_report, _rivals):
         module.add_options(parser)
     options = parser.parse_args()

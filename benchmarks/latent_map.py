@@ -24,6 +24,7 @@ import sys
 import time
 from typing import Any
 
+import _report
 import numpy as np
 import torch
 
@@ -91,8 +92,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--latents", type=int, nargs="+", default=[24_576])
     parser.add_argument("--only", nargs="+", choices=ENGINES, default=["ours", "openTSNE"])
-    parser.add_argument("--repeats", type=int, default=1)
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--repeats", type=_report.count, default=1)
+    parser.add_argument("--threads", type=_report.count, default=os.cpu_count() or 1)
     parser.add_argument("--run", nargs=2, metavar=("ENGINE", "LATENTS"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.run:

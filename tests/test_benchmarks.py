@@ -59,6 +59,20 @@ def test_a_page_without_a_place_for_the_table_is_refused_before_anything_is_meas
         _report.check_page("a", tmp_path / "page.md")
 
 
+@pytest.mark.parametrize("wrong", [["--rounds", "0"], ["--steps", "-1"], ["--rounds", "few"], ["--only", "saelens"]])
+def test_what_cannot_be_measured_is_refused_before_anything_is_made(wrong, capsys):
+    import argparse
+
+    import _race
+
+    parser = argparse.ArgumentParser()
+    _race.add_options(parser)
+    assert parser.parse_args(["--rounds", "3", "--only"]).only == []
+    with pytest.raises(SystemExit):
+        parser.parse_args(wrong)
+    assert wrong[1] in capsys.readouterr().err
+
+
 def test_our_worker_takes_as_many_steps_as_it_is_told_and_answers_after_each_turn(tmp_path, monkeypatch):
     import _race
     import _trainers
