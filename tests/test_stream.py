@@ -209,17 +209,17 @@ def test_a_failing_model_ends_the_run_and_keeps_what_was_learned(tmp_path):
 
 def test_stop_does_not_wait_for_a_full_buffer():
     run = sl.train(CONFIG, made(ToyModel(pause=0.02), buffer_rows=64), **OPTIONS, background=True)
-    slow = made(ToyModel(pause=0.05), toy_texts(900), buffer_rows=10_000)
+    model = ToyModel(pause=0.05)
+    slow = made(model, toy_texts(900), buffer_rows=10_000)
     slow.__dict__["sample"] = made().sample
     waiting = sl.train(CONFIG, slow, **OPTIONS, background=True)
     time.sleep(0.2)
-    began = time.monotonic()
     for one in (run, waiting):
         one.stop()
         one.wait()
         assert one.status == "stopped"
-    assert time.monotonic() - began < 2
     assert waiting.step == 0
+    assert model.rows < 10_000  # the buffer was not filled first
 
 
 def test_an_iterator_that_is_dropped_takes_its_thread_along():

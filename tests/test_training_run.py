@@ -61,10 +61,10 @@ def test_the_sae_is_usable_while_training_goes_on_and_is_a_copy(endless):
 
 def test_many_readers_do_not_wait_long_for_the_sae(endless):
     until(lambda: endless.step > 5)
-    begin = time.monotonic()
+    step = endless.step
     for _ in range(20):
         assert bool(torch.isfinite(endless.sae.W_dec).all())
-    assert time.monotonic() - begin < 10
+    assert endless.step - step < 1000  # a reader's turn comes between two steps, not some time
 
 
 def test_stop_ends_the_run_after_the_step_at_hand(endless):

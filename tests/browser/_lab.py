@@ -101,6 +101,13 @@ class Notebook:
         }}"""
         return self.page.evaluate(ask, code).strip()
 
+    def comes_to(self, code: str, answer: str, seconds: float = 20) -> None:
+        """Wait until the kernel answers `code` with this: what the page says takes its time to get there."""
+        end = time.monotonic() + seconds
+        while (told := self.ask(code)) != answer:
+            assert time.monotonic() < end, f"{code} gave {told}, not {answer}"
+            self.page.wait_for_timeout(50)
+
     def command(self, name: str, arguments: dict[str, Any] | None = None) -> None:
         self.page.evaluate("([name, args]) => jupyterapp.commands.execute(name, args)", [name, arguments or {}])
 

@@ -58,15 +58,14 @@ def test_map_dashboard_and_tree_follow_each_other(lab):
     lab.wait(1)
     expect(number(place)).to_have_value("9", timeout=WAIT)  # selected before anything was shown
     expect(place.locator(".sael-tree")).to_contain_text("#9", timeout=WAIT)
-    assert lab.ask("print(plan.points, branches.selection['latents'])") == "[9] [9]"
+    lab.comes_to("print(plan.points, branches.selection['latents'])", "[9] [9]")
 
     place.locator(".sael-dashboard").get_by_role("button", name="Next latent").click()
     shown = number(place).input_value()
     assert shown != "9"
     expect(place.locator(".sael-tree")).to_contain_text(f"#{shown}")
     seen = "print(dashboard.selected, plan.selection['latents'], branches.selection['latents'])"
-    lab.page.wait_for_timeout(500)
-    assert lab.ask(seen) == f"{shown} [{shown}] [{shown}]"
+    lab.comes_to(seen, f"{shown} [{shown}] [{shown}]")
 
     lab.ask("plan.selection = {'sae': prof.sae, 'latents': [17]}")
     expect(number(place)).to_have_value("17")
@@ -83,11 +82,8 @@ def test_the_explorer_draws_its_children_and_they_reach_the_kernel(lab):
     meta = chip.locator(".sael-x-id").inner_text().removeprefix("m#")
     chip.click()
     expect(number(place)).to_have_value(meta)
-    lab.page.wait_for_timeout(500)
-    assert (
-        lab.ask("print(explorer.selection['latents'], explorer.children[3].selection['latents'])")
-        == f"[{meta}] [{meta}]"
-    )
+    seen = "print(explorer.selection['latents'], explorer.children[3].selection['latents'])"
+    lab.comes_to(seen, f"[{meta}] [{meta}]")
     lab.ask("explorer.selection = {'sae': prof.sae, 'latents': [100]}")  # its details come from the kernel
     expect(number(place)).to_have_value("100")
     expect(place.locator(".sael-d-kwic").first).to_be_visible()
