@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import _report
+import _rivals
 import numpy as np
 import torch
-from _rivals import OURS, RIVALS, Environments, Worker
+from _rivals import Environments, Worker
 from torch.nn import functional
 
 COMPILED = ", compiled"  # ends the names of ours where numba runs
@@ -92,14 +93,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--by", choices=["wall", "cpu"], default="wall", help="which clock ratios are of; cpu if others work here"
     )
     parser.add_argument("--sizes", nargs="+", default=["6144", "24576"], help='numbers of latents, or "tiny"')
-    parser.add_argument(
-        "--only", nargs="*", choices=RIVALS, metavar="LIBRARY", help="rivals that take part; else all of them"
-    )
-
-
-def libraries(only: Sequence[str] | None) -> list[str]:
-    """Ours, and what `--only` names."""
-    return [OURS, *(RIVALS if only is None else only)]
+    _rivals.add_choice(parser)
 
 
 def sizes(wanted: Sequence[str]) -> list[Size]:

@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,18 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--pip", default="", metavar="OPTIONS", help="options for pip, such as an index of torch's builds"
     )
+
+
+def add_choice(parser: argparse.ArgumentParser) -> None:
+    """Which of them take part; see `taking_part`."""
+    parser.add_argument(
+        "--only", nargs="*", choices=RIVALS, metavar="LIBRARY", help="rivals that take part; else all of them"
+    )
+
+
+def taking_part(only: Sequence[str] | None) -> list[str]:
+    """Ours, and what `--only` names."""
+    return [OURS, *(RIVALS if only is None else only)]
 
 
 @dataclass(frozen=True)

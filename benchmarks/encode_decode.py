@@ -67,7 +67,7 @@ def main() -> None:
         module.add_options(parser)
     options = parser.parse_args()
     _report.check_page(NAME, options.write)
-    racers, parts = contestants(_race.libraries(options.only)), []
+    racers, parts = contestants(_rivals.taking_part(options.only)), []
     for size in _race.sizes(options.sizes):
         found = _race.race(racers, "_coders.py", size, Environments.of(options), options)
         parts += [f"{size}:", size_table(size, found, options.by)]

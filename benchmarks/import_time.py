@@ -71,15 +71,13 @@ def main() -> None:
     """Run, print, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=_report.count, default=9)
-    parser.add_argument(
-        "--only", nargs="*", choices=RIVALS, metavar="LIBRARY", help="rivals that take part; else all of them"
-    )
+    _rivals.add_choice(parser)
     for module in (_report, _rivals):
         module.add_options(parser)
     options = parser.parse_args()
     _report.check_page(NAME, options.write)
     os.environ["OMP_NUM_THREADS"] = str(options.threads)
-    libraries = [OURS, *(RIVALS if options.only is None else options.only)]
+    libraries = _rivals.taking_part(options.only)
     environments = Environments.of(options)
     pythons = {library: environments.python(library) for library in libraries}
     found = {each: Found() for each in IMPORTS if each[1] in libraries}

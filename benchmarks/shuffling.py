@@ -51,9 +51,11 @@ def main() -> None:
     parser.add_argument("--run", type=int, default=28, help="rows of a run")
     parser.add_argument("--d-sae", type=int, default=4608)
     parser.add_argument("--k", type=int, default=32)
-    parser.add_argument("--epochs", type=int, default=2)
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--epochs", type=_report.count, default=2)
+    parser.add_argument("--seeds", type=_report.count, default=5, help="two or more")
     args = parser.parse_args()
+    if args.seeds < 2:
+        parser.error("argument --seeds: orders are compared by how much seeds differ, so there must be at least 2")
     _report.check_page("shuffling", args.write)
     torch.set_num_threads(args.threads)
     model = sl.load_model(args.model)

@@ -131,7 +131,7 @@ def main() -> None:
         module.add_options(parser)
     options = parser.parse_args()
     _report.check_page(NAME, options.write)
-    racers = contestants(_race.libraries(options.only))
+    racers = contestants(_rivals.taking_part(options.only))
     found = {
         size: _race.race(racers, "_trainers.py", size, Environments.of(options), options)
         for size in _race.sizes(options.sizes)
